@@ -1,0 +1,420 @@
+//! The handles of the library: [`Builder`] → [`Secrets`] → [`Volume`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::changes::Changes;
+use crate::engine::{self, Control, EngineHandle, Plan};
+use crate::error::Error;
+use crate::gate::Gate;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::name::{KeyName, VolumeName};
+use crate::snapshot::Snapshot;
+use crate::status::{State, Status};
+use crate::store::Reader;
+use crate::volume::MAX_VOLUME_BYTES;
+
+/// How often the poll looks where nothing else is asked for. inotify reports a swap at once; the
+/// poll only audits it.
+pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest poll interval: below it the poll would burn CPU for nothing.
+pub const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The longest poll interval: a day without an audit is as good as none.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long [`Builder::open`] waits for the first snapshots where nothing else is asked for.
+pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most volumes in one process.
+pub const MAX_VOLUMES: usize = 64;
+
+/// Which detectors may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detector {
+    /// inotify and the poll, each auditing the other.
+    #[default]
+    Auto,
+    /// The poll alone, at its fast interval: for file systems where inotify is known to be deaf.
+    Poll,
+}
+
+/// One volume to watch, and the rules for what it may serve.
+#[derive(Debug, Clone)]
+pub struct VolumeOptions {
+    path: PathBuf,
+    name: Option<String>,
+    require: Vec<String>,
+    max_bytes: usize,
+    allow_empty: bool,
+}
+
+impl VolumeOptions {
+    /// A volume in the directory `path`, named after its last component.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            name: None,
+            require: Vec::new(),
+            max_bytes: MAX_VOLUME_BYTES,
+            allow_empty: false,
+        }
+    }
+
+    /// Gives the volume another name: 1 to 253 of `[A-Za-z0-9._-]`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Accepts only snapshots that have this key.
+    #[must_use]
+    pub fn require(mut self, key: impl Into<String>) -> Self {
+        self.require.push(key.into());
+        self
+    }
+
+    /// Accepts only snapshots whose values have at most so many bytes together; 1 to
+    /// [`MAX_VOLUME_BYTES`], which is the default.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Accepts a volume without any key, which otherwise keeps the last good snapshot.
+    #[must_use]
+    pub fn allow_empty(mut self) -> Self {
+        self.allow_empty = true;
+        self
+    }
+
+    fn plan(self) -> Result<Plan, Error> {
+        let path = std::path::absolute(&self.path)
+            .map_err(|e| Error::config(format!("volume path {:?}: {e}", self.path)))?;
+        let name = match &self.name {
+            Some(name) => name.parse(),
+            None => VolumeName::from_directory(&path),
+        };
+        let name = name.map_err(|e| Error::config(format!("name of volume {path:?}: {e}")))?;
+        let key = |key: String| -> Result<KeyName, Error> {
+            key.parse()
+                .map_err(|e| Error::config(format!("required key {key:?} of volume `{name}`: {e}")))
+        };
+        let require = self.require.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        if !(1..=MAX_VOLUME_BYTES).contains(&self.max_bytes) {
+            return Err(Error::config(format!(
+                "max_bytes of volume `{name}`: {} is not in 1..={MAX_VOLUME_BYTES}",
+                self.max_bytes
+            )));
+        }
+        let gate = Gate { require, max_bytes: self.max_bytes, allow_empty: self.allow_empty };
+        Ok(Plan { name, path, gate })
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for VolumeOptions {
+    fn from(path: P) -> Self {
+        Self::new(path)
+    }
+}
+
+/// Collects what to watch and how.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    volumes: Vec<VolumeOptions>,
+    detector: Detector,
+    poll_interval: Duration,
+    start_timeout: Duration,
+}
+
+impl Builder {
+    /// Adds a volume: a path, or [`VolumeOptions`].
+    #[must_use]
+    pub fn volume(mut self, volume: impl Into<VolumeOptions>) -> Self {
+        self.volumes.push(volume.into());
+        self
+    }
+
+    /// Adds a volume under a name of its own.
+    #[must_use]
+    pub fn volume_named(self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.volume(VolumeOptions::new(path).named(name))
+    }
+
+    /// Accepts only snapshots of the volume added last that have this key. Without any volume yet
+    /// it has no effect.
+    #[must_use]
+    pub fn require(mut self, key: impl Into<String>) -> Self {
+        if let Some(last) = self.volumes.pop() {
+            self.volumes.push(last.require(key));
+        }
+        self
+    }
+
+    /// Chooses the detectors.
+    #[must_use]
+    pub fn detector(mut self, detector: Detector) -> Self {
+        self.detector = detector;
+        self
+    }
+
+    /// How often the poll looks: [`MIN_POLL_INTERVAL`] to [`MAX_POLL_INTERVAL`]. Where inotify
+    /// cannot be relied on, the poll looks every second, or at this interval if that is shorter.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// How long [`open`](Self::open) waits for the first snapshot of every volume.
+    #[must_use]
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Starts watching, and returns once the first snapshot of every volume is accepted.
+    ///
+    /// # Errors
+    /// Where a setting is not allowed, no thread could be started, or a volume had no acceptable
+    /// snapshot within the start timeout; the error then says which one and why.
+    pub fn open(self) -> Result<Secrets, Error> {
+        let deadline = Instant::now().checked_add(self.start_timeout);
+        let secrets = self.open_pending()?;
+        for volume in secrets.volumes() {
+            volume.wait_for_first(deadline)?;
+        }
+        Ok(secrets)
+    }
+
+    /// Starts watching and returns at once, even if directories are absent or cannot be read yet;
+    /// such volumes have an empty snapshot of generation 0 until they can.
+    ///
+    /// # Errors
+    /// Where a setting is not allowed or no thread could be started.
+    pub fn open_pending(self) -> Result<Secrets, Error> {
+        check_interval(self.poll_interval)?;
+        if !(1..=MAX_VOLUMES).contains(&self.volumes.len()) {
+            return Err(Error::config(format!(
+                "{} volumes; 1 to {MAX_VOLUMES} can be watched",
+                self.volumes.len()
+            )));
+        }
+        let plans =
+            self.volumes.into_iter().map(VolumeOptions::plan).collect::<Result<Vec<_>, _>>()?;
+        check_distinct(&plans)?;
+        let metrics = Metrics::new().map_err(Error::metrics)?;
+        let health = Arc::new(Health::new());
+        let settings = engine::Settings {
+            detector: self.detector,
+            poll_interval: self.poll_interval,
+            metrics: metrics.clone(),
+            health: Arc::clone(&health),
+        };
+        let (engine, readers) = engine::start(&plans, settings)?;
+        let entries = plans
+            .into_iter()
+            .zip(readers)
+            .map(|(plan, reader)| Arc::new(Entry { name: plan.name, path: plan.path, reader }));
+        Ok(Secrets(Arc::new(Core { entries: entries.collect(), engine, metrics, health })))
+    }
+}
+
+fn check_interval(interval: Duration) -> Result<(), Error> {
+    if (MIN_POLL_INTERVAL..=MAX_POLL_INTERVAL).contains(&interval) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "poll interval {}: {} to {} are allowed",
+        humantime::format_duration(interval),
+        humantime::format_duration(MIN_POLL_INTERVAL),
+        humantime::format_duration(MAX_POLL_INTERVAL),
+    )))
+}
+
+/// Two volumes of one name could not be told apart, and two of one directory would share one
+/// inotify watch.
+fn check_distinct(plans: &[Plan]) -> Result<(), Error> {
+    let mut names = HashMap::new();
+    let mut paths = HashMap::new();
+    for plan in plans {
+        if let Some(other) = names.insert(plan.name.as_str(), &plan.path) {
+            return Err(Error::config(format!(
+                "two volumes are named `{}`: {other:?} and {:?}; give one another name",
+                plan.name, plan.path
+            )));
+        }
+        let real = plan.path.canonicalize().unwrap_or_else(|_| plan.path.clone());
+        if let Some(other) = paths.insert(real, &plan.name) {
+            return Err(Error::config(format!(
+                "volumes `{other}` and `{}` are the same directory {:?}",
+                plan.name, plan.path
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The watch over one or more volumes. Copies share it; dropping the last handle (of this type,
+/// [`Volume`] or [`Changes`]) stops the engine and its threads.
+#[derive(Clone)]
+pub struct Secrets(Arc<Core>);
+
+struct Core {
+    entries: Vec<Arc<Entry>>,
+    engine: EngineHandle,
+    metrics: Metrics,
+    health: Arc<Health>,
+}
+
+struct Entry {
+    name: VolumeName,
+    path: PathBuf,
+    reader: Reader,
+}
+
+impl Secrets {
+    /// Starts with nothing to watch and the default settings.
+    pub fn builder() -> Builder {
+        Builder {
+            volumes: Vec::new(),
+            detector: Detector::default(),
+            poll_interval: DEFAULT_POLL_INTERVAL,
+            start_timeout: DEFAULT_START_TIMEOUT,
+        }
+    }
+
+    /// The volume of this name.
+    ///
+    /// # Errors
+    /// Where none is configured; the error lists those that are.
+    pub fn volume(&self, name: &str) -> Result<Volume, Error> {
+        let found = self.volumes().find(|volume| volume.name().as_str() == name);
+        found.ok_or_else(|| {
+            let known = self.0.entries.iter().map(|entry| entry.name.as_str());
+            Error::unknown_volume(name, known)
+        })
+    }
+
+    /// All volumes, in the order in which they were added.
+    pub fn volumes(&self) -> impl ExactSizeIterator<Item = Volume> {
+        self.0
+            .entries
+            .iter()
+            .map(|entry| Volume { entry: Arc::clone(entry), core: Arc::clone(&self.0) })
+    }
+
+    /// Adds the metrics of this watch to a registry of the caller's.
+    ///
+    /// # Errors
+    /// Where the registry already has metrics of these names, as from another watch.
+    pub fn register_metrics(&self, registry: &prometheus::Registry) -> Result<(), Error> {
+        self.0.metrics.register(registry).map_err(Error::metrics)
+    }
+
+    /// Asks for a look at every volume now, as SIGHUP does in the sidecar.
+    pub fn look_now(&self) {
+        self.0.engine.send(Control::LookNow);
+    }
+
+    /// Whether the first snapshot of every volume has been accepted.
+    pub fn is_ready(&self) -> bool {
+        self.0.entries.iter().all(|entry| entry.reader.generation() > 0)
+    }
+
+    /// Whether the engine is doing its work; `false` once it is stuck or has ended.
+    pub fn is_alive(&self) -> bool {
+        self.0.health.is_alive()
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.entries.iter().map(|entry| entry.name.as_str())).finish()
+    }
+}
+
+/// One watched volume. Copies share it.
+#[derive(Clone)]
+pub struct Volume {
+    entry: Arc<Entry>,
+    core: Arc<Core>,
+}
+
+impl Volume {
+    /// The configured name.
+    pub fn name(&self) -> &VolumeName {
+        &self.entry.name
+    }
+
+    /// The watched directory.
+    pub fn path(&self) -> &Path {
+        &self.entry.path
+    }
+
+    /// The current snapshot. Takes no lock, from any thread, also in the middle of a rotation.
+    #[inline]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.entry.reader.current()
+    }
+
+    /// Follows the changes from now on: the snapshot that is current now counts as seen.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.clone(), self.current().generation())
+    }
+
+    /// Follows the changes from the beginning: the current snapshot, if there is one, is the first.
+    pub fn changes_and_current(&self) -> Changes {
+        Changes::new(self.clone(), 0)
+    }
+
+    /// How the volume is doing.
+    pub fn status(&self) -> Arc<Status> {
+        self.entry.reader.status()
+    }
+
+    /// Whether the first snapshot has been accepted.
+    pub fn is_ready(&self) -> bool {
+        self.entry.reader.generation() > 0
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.entry.reader
+    }
+
+    fn wait_for_first(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        let mut changes = self.changes_and_current();
+        let first = match deadline {
+            None => changes.changed_blocking().map(Some),
+            Some(deadline) => {
+                changes.changed_timeout(deadline.saturating_duration_since(Instant::now()))
+            }
+        };
+        match first {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::start_timeout(self.name(), self.path(), &self.status())),
+            Err(stopped) => Err(Error::stopped(stopped)),
+        }
+    }
+}
+
+impl fmt::Debug for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_holding = self.status().state == State::Holding;
+        f.debug_struct("Volume")
+            .field("name", &self.name().as_str())
+            .field("path", &self.path())
+            .field("generation", &self.entry.reader.generation())
+            .field("is_holding", &is_holding)
+            .field("is_alive", &self.core.health.is_alive())
+            .finish()
+    }
+}

@@ -1,0 +1,211 @@
+//! The store: where the current snapshot of a volume is published and read.
+//!
+//! How it works. [`channel`] gives one [`Publisher`], which only the engine holds, and a
+//! [`Reader`] that can be copied. Reading takes no lock and never waits for a rotation.
+//!
+//! `current()` hands out an `Arc`, whose counter is the one word that all readers would write to.
+//! So that reading scales with cores, each snapshot is published under [`STRIPES`] separate
+//! `Arc`s and a thread uses the stripe it was given at its first read. A rotation reaches the
+//! stripes one after the other; `announced` makes that invisible: a reader that finds its stripe
+//! older than what has been announced takes the snapshot from `latest` instead. No reader, on any
+//! thread, sees a generation older than one that any thread has seen before.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use event_listener::{Event, EventListener};
+
+use crate::gate::Accepted;
+use crate::snapshot::{Label, Snapshot};
+use crate::status::Status;
+
+/// More stripes than the cores of a usual pod; each costs a few words per volume.
+const STRIPES: usize = 16;
+
+/// One stripe to a cache line, otherwise striping would gain nothing.
+#[repr(align(128))]
+struct Stripe(ArcSwap<Snapshot>);
+
+struct Shared {
+    /// The highest generation that any reader may have seen.
+    announced: AtomicU64,
+    latest: ArcSwap<Snapshot>,
+    stripes: [Stripe; STRIPES],
+    status: ArcSwap<Status>,
+    changed: Event,
+    closed: AtomicBool,
+}
+
+/// The writing end of a volume's store. There is one, and dropping it closes the store.
+pub(crate) struct Publisher(Arc<Shared>);
+
+/// The reading end of a volume's store.
+#[derive(Clone)]
+pub(crate) struct Reader(Arc<Shared>);
+
+/// Makes the store of one volume; `initial` stands in until something is accepted.
+pub(crate) fn channel(initial: Snapshot, status: Status) -> (Publisher, Reader) {
+    let shared = Arc::new(Shared {
+        announced: AtomicU64::new(initial.generation()),
+        latest: ArcSwap::from_pointee(initial.clone()),
+        stripes: std::array::from_fn(|_| Stripe(ArcSwap::from_pointee(initial.clone()))),
+        status: ArcSwap::from_pointee(status),
+        changed: Event::new(),
+        closed: AtomicBool::new(false),
+    });
+    (Publisher(Arc::clone(&shared)), Reader(shared))
+}
+
+impl Publisher {
+    /// Makes accepted contents the current snapshot and wakes everybody who waits for one.
+    pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
+        let snapshot = Snapshot::new(label, accepted.into_contents());
+        let shared = &self.0;
+        shared.latest.store(Arc::new(snapshot.clone()));
+        // Only after `latest`, so that what is announced can be had from there.
+        shared.announced.fetch_max(snapshot.generation(), Ordering::SeqCst);
+        for stripe in &shared.stripes {
+            stripe.0.store(Arc::new(snapshot.clone()));
+        }
+        self.set_status(status);
+        shared.changed.notify(usize::MAX);
+        snapshot
+    }
+
+    /// Says how the volume is doing; does not wake those who wait for a snapshot.
+    pub(crate) fn set_status(&self, status: Status) {
+        self.0.status.store(Arc::new(status));
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.changed.notify(usize::MAX);
+    }
+}
+
+impl Reader {
+    #[inline]
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        let announced = self.0.announced.load(Ordering::Acquire);
+        let snapshot = self.0.stripes[stripe_of_this_thread()].0.load_full();
+        if snapshot.generation() >= announced { snapshot } else { self.latest() }
+    }
+
+    #[cold]
+    fn latest(&self) -> Arc<Snapshot> {
+        let snapshot = self.0.latest.load_full();
+        // This may be the first reader to see it; from now on nobody may see an older one.
+        self.0.announced.fetch_max(snapshot.generation(), Ordering::SeqCst);
+        snapshot
+    }
+
+    /// The current generation, without touching the snapshot.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.announced.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn status(&self) -> Arc<Status> {
+        self.0.status.load_full()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::SeqCst)
+    }
+
+    /// Starts listening. Look at [`Self::generation`] and [`Self::is_closed`] again before waiting:
+    /// only what happens after this call wakes the listener.
+    pub(crate) fn listen(&self) -> EventListener {
+        self.0.changed.listen()
+    }
+}
+
+/// Threads take the stripes in turn.
+fn stripe_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    STRIPE.with(|stripe| {
+        if stripe.get() == usize::MAX {
+            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+        }
+        stripe.get()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::{contents, snapshot};
+    use std::time::SystemTime;
+
+    fn publish(publisher: &Publisher, generation: u64) {
+        let text = generation.to_string();
+        let label = Label {
+            volume: "db".parse().unwrap(),
+            boot: "boot".into(),
+            generation,
+            published_at: None,
+            observed_at: SystemTime::UNIX_EPOCH,
+        };
+        let accepted = Accepted::for_test(contents([("n", text.as_str())]));
+        publisher.publish(label, accepted, Status::default());
+    }
+
+    #[test]
+    fn every_thread_reads_what_was_published() {
+        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        publish(&publisher, 1);
+        std::thread::scope(|scope| {
+            for _ in 0..2 * STRIPES {
+                scope.spawn(|| assert_eq!(reader.current().generation(), 1));
+            }
+        });
+    }
+
+    #[test]
+    fn generation_seen_by_one_thread_is_never_unseen_by_another() {
+        const LAST: u64 = 5_000;
+        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        // What one thread has seen is handed to the others through `seen`.
+        let seen = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while seen.load(Ordering::Acquire) < LAST {
+                        let before = seen.load(Ordering::Acquire);
+                        let now = reader.current();
+                        assert!(now.generation() >= before, "{} after {before}", now.generation());
+                        assert_eq!(now.contents().len(), usize::from(now.generation() > 0));
+                        seen.fetch_max(now.generation(), Ordering::AcqRel);
+                    }
+                });
+            }
+            for generation in 1..=LAST {
+                publish(&publisher, generation);
+            }
+        });
+    }
+
+    #[test]
+    fn old_snapshot_is_released_by_every_stripe() {
+        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        publish(&publisher, 1);
+        let weak = Arc::downgrade(&reader.current());
+        publish(&publisher, 2);
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn dropping_the_publisher_closes_the_store_and_wakes() {
+        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        let listener = reader.listen();
+        drop(publisher);
+        event_listener::Listener::wait(listener);
+        assert!(reader.is_closed());
+    }
+}
