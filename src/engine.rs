@@ -1,25 +1,48 @@
-//! The engine (being written).
+//! The engine: one thread, one loop, the only writer of the stores.
+//!
+//! How it works. The loop waits for an [`Event`] or for the next time at which a volume wants to be
+//! looked at; a plain function then handles it. Each volume has its own state in
+//! [`Watched`](watched::Watched), which reads, judges and publishes. Nothing here can fail for good:
+//! what goes wrong is counted, said once, and tried again.
 
+mod watch;
+mod watched;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::detect::Hints;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{FoundBy, Metrics};
 use crate::name::VolumeName;
 use crate::secrets::Detector;
-use crate::snapshot::{Contents, Label, Snapshot};
-use crate::status::Status;
-use crate::store::{self, Publisher, Reader};
+use crate::store::{self, Reader};
+use watch::Watcher;
+use watched::Watched;
 
+/// The longest that the handling of one event may take before the engine counts as stuck. A look
+/// takes milliseconds; this is for a disk that has fallen asleep.
+const LONGEST_WORK: Duration = Duration::from_secs(20);
+
+/// How often the poll looks where inotify cannot be relied on, unless it is asked to look more
+/// often anyway.
+const FAST_POLL: Duration = Duration::from_secs(1);
+
+/// One volume to watch.
 pub(crate) struct Plan {
     pub(crate) name: VolumeName,
     pub(crate) path: PathBuf,
     pub(crate) gate: Gate,
 }
 
+/// What holds for all volumes.
 pub(crate) struct Settings {
     pub(crate) detector: Detector,
     pub(crate) poll_interval: Duration,
@@ -27,34 +50,154 @@ pub(crate) struct Settings {
     pub(crate) health: Arc<Health>,
 }
 
-pub(crate) enum Control {
+/// Everything that can happen to the engine.
+enum Event {
+    /// The volume of this index has hints.
+    Hint(usize),
+    /// Somebody asks for a look at every volume.
     LookNow,
+    /// The last handle is gone.
+    Stop,
 }
 
-pub(crate) struct EngineHandle(#[allow(dead_code)] Vec<Publisher>);
+/// How often the poll looks, in good and in bad times.
+#[derive(Clone, Copy)]
+struct Pace {
+    normal: Duration,
+    fast: Duration,
+}
+
+/// Keeps the engine running; dropping it stops the engine.
+pub(crate) struct EngineHandle(Sender<Event>);
 
 impl EngineHandle {
-    pub(crate) fn send(&self, _control: Control) {}
+    /// Asks for a look at every volume.
+    pub(crate) fn look_now(&self) {
+        // It fails only where the engine has ended, which its health tells.
+        let _ = self.0.send(Event::LookNow);
+    }
 }
 
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::Stop);
+    }
+}
+
+/// Starts the engine's thread.
 pub(crate) fn start(
-    plans: &[Plan],
+    plans: Vec<Plan>,
     settings: Settings,
 ) -> Result<(EngineHandle, Vec<Reader>), Error> {
-    let boot: Arc<str> = "boot".into();
-    let _ = (settings.detector, settings.poll_interval, settings.metrics, settings.health);
-    let label = |plan: &Plan| Label {
-        volume: plan.name.clone(),
-        boot: boot.clone(),
-        generation: 0,
-        published_at: None,
-        observed_at: SystemTime::now(),
+    let boot: Arc<str> = boot_id().into();
+    let (sender, receiver) = channel();
+    let mut readers = Vec::new();
+    let mut volumes = Vec::new();
+    let pace = Pace { normal: settings.poll_interval, fast: settings.poll_interval.min(FAST_POLL) };
+    for plan in plans {
+        let metrics = settings.metrics.volume(plan.name.as_str());
+        let initial = watched::initial_snapshot(&plan.name, &boot);
+        let (publisher, reader) = store::channel(initial, Default::default());
+        readers.push(reader);
+        volumes.push(Watched::new(plan, Arc::clone(&boot), publisher, metrics, pace));
+    }
+    let watcher = match settings.detector {
+        Detector::Auto => Some(watcher(&volumes, &sender, pace)),
+        Detector::Poll => None,
     };
-    let (p, r) = plans
-        .iter()
-        .map(|plan| {
-            store::channel(Snapshot::new(label(plan), Contents::default()), Status::default())
-        })
-        .unzip();
-    Ok((EngineHandle(p), r))
+    let engine = Engine { volumes, watcher, health: settings.health };
+    thread::Builder::new()
+        .name("secretwatch".to_owned())
+        .spawn(move || engine.run(&receiver))
+        .map_err(Error::thread)?;
+    Ok((EngineHandle(sender), readers))
+}
+
+fn watcher(volumes: &[Watched], sender: &Sender<Event>, pace: Pace) -> Watcher {
+    let hinted: Vec<(PathBuf, Arc<Hints>)> =
+        volumes.iter().map(|volume| (volume.path().to_owned(), volume.hints())).collect();
+    let sender = sender.clone();
+    let wake = move |index| {
+        // It fails only where the engine has ended.
+        let _ = sender.send(Event::Hint(index));
+    };
+    Watcher::new(hinted, Arc::new(wake), pace.normal)
+}
+
+/// Tells this process from the one before it. `RandomState` is seeded by the operating system.
+fn boot_id() -> String {
+    format!("{:012x}", RandomState::new().build_hasher().finish() >> 16)
+}
+
+struct Engine {
+    volumes: Vec<Watched>,
+    /// `None` where only the poll is wanted.
+    watcher: Option<Watcher>,
+    health: Arc<Health>,
+}
+
+impl Engine {
+    fn run(mut self, receiver: &Receiver<Event>) {
+        let _end = EndOfHealth(Arc::clone(&self.health));
+        self.health.promise(LONGEST_WORK);
+        self.look_at_all(FoundBy::Startup);
+        loop {
+            let wait = self.next_due().saturating_duration_since(Instant::now());
+            self.health.promise(wait);
+            let event = receiver.recv_timeout(wait);
+            self.health.promise(LONGEST_WORK);
+            let flow = match event {
+                Ok(event) => self.handle(event),
+                Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
+                Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
+            };
+            if flow.is_break() {
+                return;
+            }
+            // Also after an event, so that many events cannot keep the poll from looking.
+            self.tick(Instant::now());
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> ControlFlow<()> {
+        let now = Instant::now();
+        match event {
+            Event::Hint(index) => {
+                if let Some(volume) = self.volumes.get_mut(index) {
+                    volume.hinted(self.watcher.as_mut(), now);
+                }
+            }
+            Event::LookNow => self.look_at_all(FoundBy::Poll),
+            Event::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn look_at_all(&mut self, by: FoundBy) {
+        for volume in &mut self.volumes {
+            volume.look(self.watcher.as_mut(), by, Instant::now());
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for volume in &mut self.volumes {
+            if volume.next_due() <= now {
+                volume.tick(self.watcher.as_mut(), now);
+            }
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let far = Instant::now() + LONGEST_WORK;
+        self.volumes.iter().map(Watched::next_due).min().unwrap_or(far)
+    }
+}
+
+/// Says that the engine has ended, also where it ends by a panic.
+struct EndOfHealth(Arc<Health>);
+
+impl Drop for EndOfHealth {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }

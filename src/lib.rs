@@ -1,6 +1,7 @@
 //! secretwatch (crate docs follow)
 
 mod changes;
+mod detect;
 mod engine;
 mod error;
 mod gate;
@@ -24,4 +25,4 @@ pub use secrets::{
 };
 pub use snapshot::{KeyChanges, Snapshot, VERSION_KEY};
 pub use status::{Reason, State, Status, Trouble, Watch};
-pub use volume::MAX_VOLUME_BYTES;
+pub use volume::{MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES};

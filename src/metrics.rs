@@ -9,6 +9,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use std::time::SystemTime;
+
+use crate::snapshot::Snapshot;
 use crate::status::Reason;
 
 /// Seconds. A swap is picked up within a millisecond; the poll takes up to its interval.
@@ -239,8 +242,26 @@ pub(crate) struct VolumeMetrics {
 }
 
 impl VolumeMetrics {
-    pub(crate) fn accepted(&self, by: FoundBy) {
+    /// The name of the volume.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A snapshot has become the current one.
+    pub(crate) fn published(&self, snapshot: &Snapshot, by: FoundBy) {
         self.all.snapshots.with_label_values(&[&*self.name, by.as_str()]).inc();
+        self.generation.set(number(snapshot.generation()));
+        self.keys.set(number(snapshot.len()));
+        let Some(published_at) = snapshot.published_at() else { return };
+        if let Ok(since) = published_at.duration_since(SystemTime::UNIX_EPOCH) {
+            self.timestamp.set(since.as_secs_f64());
+        }
+        // At the start nothing was detected: the snapshot may have been there for weeks.
+        if by != FoundBy::Startup
+            && let Ok(latency) = snapshot.observed_at().duration_since(published_at)
+        {
+            self.latency.observe(latency.as_secs_f64());
+        }
     }
 
     pub(crate) fn rejected(&self, reason: Reason) {
@@ -261,6 +282,11 @@ impl VolumeMetrics {
             self.all.secret_info.with_label_values(&[&*self.name, new]).set(1);
         }
     }
+}
+
+/// Gauges are signed; no count here comes near the end of their range.
+fn number(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 fn gauge(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::changes::Changes;
-use crate::engine::{self, Control, EngineHandle, Plan};
+use crate::engine::{self, EngineHandle, Plan};
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::health::Health;
@@ -214,12 +214,15 @@ impl Builder {
             metrics: metrics.clone(),
             health: Arc::clone(&health),
         };
-        let (engine, readers) = engine::start(&plans, settings)?;
-        let entries = plans
+        let named: Vec<_> =
+            plans.iter().map(|plan| (plan.name.clone(), plan.path.clone())).collect();
+        let (engine, readers) = engine::start(plans, settings)?;
+        let entries = named
             .into_iter()
             .zip(readers)
-            .map(|(plan, reader)| Arc::new(Entry { name: plan.name, path: plan.path, reader }));
-        Ok(Secrets(Arc::new(Core { entries: entries.collect(), engine, metrics, health })))
+            .map(|((name, path), reader)| Arc::new(Entry { name, path, reader }))
+            .collect();
+        Ok(Secrets(Arc::new(Core { entries, engine, metrics, health })))
     }
 }
 
@@ -317,7 +320,7 @@ impl Secrets {
 
     /// Asks for a look at every volume now, as SIGHUP does in the sidecar.
     pub fn look_now(&self) {
-        self.0.engine.send(Control::LookNow);
+        self.0.engine.look_now();
     }
 
     /// Whether the first snapshot of every volume has been accepted.

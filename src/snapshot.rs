@@ -32,6 +32,11 @@ impl Contents {
         self.0.get(key)
     }
 
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyName> {
+        self.0.keys()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -257,7 +262,7 @@ pub(crate) mod tests {
         assert_eq!(version(&"x".repeat(65)), None);
     }
 
-    type Pairs = std::collections::BTreeMap<String, String>;
+    type Pairs = BTreeMap<String, String>;
 
     fn of(pairs: &Pairs) -> Snapshot {
         snapshot(1, pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())))

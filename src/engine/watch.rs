@@ -1,0 +1,238 @@
+//! The inotify watch of one volume: armed, lost, audited, healed.
+//!
+//! The poll audits inotify: a change that the poll finds and inotify does not report within
+//! [`AUDIT`] proves it deaf (some sandboxes deliver no events at all). The volume then relies on
+//! the poll until an event arrives, which proves the opposite.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::detect::{Filter, Hints, Inotify, WatchFailure};
+use crate::metrics::{VolumeMetrics, WatchError};
+use crate::volume::DirectoryId;
+
+/// How long inotify has to report what the poll has found already. Events take microseconds; this
+/// leaves room for a starved thread.
+const AUDIT: Duration = Duration::from_secs(2);
+
+type Wake = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// Makes the process's inotify instance when one is first needed, and anew when there was none.
+pub(super) struct Watcher {
+    inotify: Option<Inotify>,
+    hinted: Vec<(PathBuf, Arc<Hints>)>,
+    wake: Wake,
+    /// How long to wait before inotify is tried again.
+    retry_after: Duration,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        hinted: Vec<(PathBuf, Arc<Hints>)>,
+        wake: Wake,
+        retry_after: Duration,
+    ) -> Self {
+        Self { inotify: None, hinted, wake, retry_after }
+    }
+
+    fn watch(&mut self, directory: &Path, depth: Depth) -> Result<(), WatchFailure> {
+        let inotify = match &mut self.inotify {
+            Some(inotify) => inotify,
+            none => {
+                let wake = Arc::clone(&self.wake);
+                let filter = Filter::new(self.hinted.clone(), move |index| wake(index));
+                none.insert(Inotify::new(filter)?)
+            }
+        };
+        match depth {
+            Depth::Shallow => inotify.watch(directory),
+            Depth::Deep => inotify.watch_deep(directory),
+        }
+    }
+
+    fn unwatch(&mut self, directory: &Path) {
+        if let Some(inotify) = &mut self.inotify {
+            inotify.unwatch(directory);
+        }
+    }
+}
+
+/// How far down a watch reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// The directory alone, where `..data` moves.
+    Shallow,
+    /// Every directory below as well, for plain volumes.
+    Deep,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    directory: DirectoryId,
+    depth: Depth,
+}
+
+/// The watch of one volume.
+pub(super) struct Watch {
+    path: PathBuf,
+    armed: Option<Armed>,
+    is_deaf: bool,
+    /// When a change that the poll has found has to have been reported.
+    audit: Option<Instant>,
+    /// When arming is tried again after a failure.
+    retry_at: Option<Instant>,
+    /// What has been said in the log, so that it is said once.
+    failed: Option<WatchError>,
+}
+
+impl Watch {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, armed: None, is_deaf: false, audit: None, retry_at: None, failed: None }
+    }
+
+    /// Whether inotify can be relied on.
+    pub(super) fn is_up(&self) -> bool {
+        self.armed.is_some() && !self.is_deaf
+    }
+
+    /// Whether the watch is armed at all.
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// Arms the watch if it is not armed and it is time to try.
+    pub(super) fn arm(
+        &mut self,
+        watcher: Option<&mut Watcher>,
+        metrics: &VolumeMetrics,
+        now: Instant,
+    ) {
+        let Some(watcher) = watcher else { return };
+        if self.armed.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.arm_to(Depth::Shallow, watcher, metrics, now);
+        self.show(metrics);
+    }
+
+    fn arm_to(
+        &mut self,
+        depth: Depth,
+        watcher: &mut Watcher,
+        metrics: &VolumeMetrics,
+        now: Instant,
+    ) {
+        let result = watcher.watch(&self.path, depth);
+        // After the watch: a directory that is replaced from here on says so in an event.
+        match (result, DirectoryId::at(&self.path)) {
+            (Ok(()), Some(directory)) => {
+                self.armed = Some(Armed { directory, depth });
+                self.retry_at = None;
+                if self.failed.take().is_some() {
+                    tracing::info!(volume = metrics.name(), "inotify watches the volume again");
+                }
+            }
+            // An absent directory is the volume's trouble, and looked for at every poll.
+            (Ok(()), None) | (Err(WatchFailure { kind: WatchError::Gone, .. }), _) => {
+                self.armed = None;
+            }
+            (Err(failure), _) => {
+                self.armed = None;
+                self.retry_at = Some(now + watcher.retry_after);
+                self.fail(&failure, metrics);
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: &WatchFailure, metrics: &VolumeMetrics) {
+        metrics.watch_error(failure.kind);
+        if self.failed.replace(failure.kind) != Some(failure.kind) {
+            tracing::warn!(
+                volume = metrics.name(),
+                kind = failure.kind.as_str(),
+                detail = %failure.detail,
+                "inotify cannot watch the volume; polling it until it can"
+            );
+        }
+    }
+
+    /// Whether the watch, if armed, is on the directory that is there now.
+    pub(super) fn is_on_the_directory(&self) -> bool {
+        self.armed.is_none_or(|armed| DirectoryId::at(&self.path) == Some(armed.directory))
+    }
+
+    /// Lets go of the watch, so that the next look arms it anew.
+    pub(super) fn disarm(&mut self, watcher: Option<&mut Watcher>, metrics: &VolumeMetrics) {
+        if self.armed.take().is_some()
+            && let Some(watcher) = watcher
+        {
+            watcher.unwatch(&self.path);
+        }
+        self.show(metrics);
+    }
+
+    /// Fits the watch to the volume: deep where there are directories below a plain volume.
+    /// `true` where it reaches further than before, so that another look is needed.
+    pub(super) fn fit(
+        &mut self,
+        has_directories: bool,
+        watcher: Option<&mut Watcher>,
+        metrics: &VolumeMetrics,
+        now: Instant,
+    ) -> bool {
+        let wanted = if has_directories { Depth::Deep } else { Depth::Shallow };
+        let (Some(watcher), Some(armed)) = (watcher, self.armed) else { return false };
+        if armed.depth == wanted {
+            return false;
+        }
+        watcher.unwatch(&self.path);
+        self.arm_to(wanted, watcher, metrics, now);
+        self.show(metrics);
+        true
+    }
+
+    /// An event has arrived: inotify hears.
+    pub(super) fn heard(&mut self, metrics: &VolumeMetrics) {
+        self.audit = None;
+        if std::mem::take(&mut self.is_deaf) {
+            self.failed = None;
+            tracing::info!(volume = metrics.name(), "inotify reports changes again");
+        }
+        self.show(metrics);
+    }
+
+    /// The poll has found a change that inotify has not reported yet.
+    pub(super) fn audit(&mut self, now: Instant) {
+        if self.is_up() {
+            self.audit = Some(now + AUDIT);
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.audit
+    }
+
+    /// Finds inotify deaf where an audit has run out.
+    pub(super) fn tick(
+        &mut self,
+        watcher: Option<&mut Watcher>,
+        metrics: &VolumeMetrics,
+        now: Instant,
+    ) {
+        if self.audit.is_none_or(|at| now < at) {
+            return;
+        }
+        self.audit = None;
+        self.is_deaf = true;
+        let detail = "the poll found a change that inotify did not report".to_owned();
+        self.fail(&WatchFailure { kind: WatchError::Deaf, detail }, metrics);
+        // A new watch may hear.
+        self.disarm(watcher, metrics);
+    }
+
+    fn show(&self, metrics: &VolumeMetrics) {
+        metrics.watch_up.set(i64::from(self.is_up()));
+    }
+}
