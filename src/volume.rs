@@ -284,4 +284,6 @@ fn trouble(errno: Errno, what: &str) -> Trouble {
 }
 
 #[cfg(test)]
+mod interleaving;
+#[cfg(test)]
 mod tests;
