@@ -6,6 +6,8 @@ mod engine;
 mod error;
 mod gate;
 mod health;
+#[cfg(any(test, feature = "test-util"))]
+pub mod kubelet;
 mod metrics;
 mod name;
 mod secret;
