@@ -1,4 +1,76 @@
-//! secretwatch (crate docs follow)
+//! Rotate a mounted secret without restarting anything, and know that it worked.
+//!
+//! A secret that is mounted into a pod changes under the running process. secretwatch watches the
+//! mounted directory, reads it consistently, and gives the current values to the app: in process
+//! with this crate, or over a Unix socket with the `secretwatch` command.
+//!
+#![cfg_attr(feature = "test-util", doc = "```")]
+#![cfg_attr(not(feature = "test-util"), doc = "```ignore")]
+//! # use secretwatch::kubelet::{AtomicWriter, Payload};
+//! use secretwatch::Secrets;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mount = tempfile::tempdir()?;
+//! # let path = mount.path().join("my-generic-secret");
+//! # let kubelet = AtomicWriter::new(&path);
+//! # kubelet.write(Payload::new().with("some-credential", "one"))?;
+//! let secrets = Secrets::builder()
+//!     .volume(&path) // such as "/etc/my-generic-secret"
+//!     .require("some-credential")
+//!     .open()?; // everything that can fail at start fails here
+//! let volume = secrets.volume("my-generic-secret")?;
+//!
+//! // Take one snapshot per unit of work: all its values are of one generation.
+//! let now = volume.current();
+//! assert_eq!(now.get("some-credential")?.expose(), b"one");
+//!
+//! // Latest-wins, and never misses the last one; `changed().await` is the async twin.
+//! let mut changes = volume.changes();
+//! # kubelet.write(Payload::new().with("some-credential", "two"))?;
+//! let next = changes.changed_blocking()?;
+//! assert_eq!(next.get("some-credential")?.expose(), b"two");
+//!
+//! // The same metrics as the sidecar's, in a registry of the app's.
+//! secrets.register_metrics(prometheus::default_registry())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Architecture
+//!
+//! Data flows in one direction:
+//!
+//! ```text
+//! kubelet ──rename(..data)──▶ directory
+//!    inotify hint │               ▲ one consistent look
+//!        detect ──Hint──▶ engine ──▶ volume ──▶ gate ──Accepted──▶ store ══▶ library users
+//!    poll tick ───┘                               └─ otherwise: the      ══▶ api (Unix socket)
+//!                                                    last good one stays
+//!    metrics and health are told; they import nothing of the rest
+//! ```
+//!
+//! | module | what it is | what it never does |
+//! |---|---|---|
+//! | `detect` | inotify events become hints, filtered before anything wakes | opens a secret |
+//! | `volume` | one look at a directory: whole, or not at all | follows a link out of it |
+//! | `gate` | whether contents may replace what is served | I/O, or reads a clock |
+//! | `snapshot`, `secret`, `name` | what is served | lets bytes out other than by [`Secret::expose`] |
+//! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
+//! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
+//! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
+//! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
+//! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
+//!
+//! Invariants, as absences: a failed step never makes a served value disappear; no reader sees a
+//! generation older than one that any thread has seen; no value reaches a log, a metric, an error,
+//! or a core file; nothing but `main` ends the process.
+//!
+//! # Features
+//!
+//! * `cli` (default): the `secretwatch` command, with an HTTP server and an argument parser.
+//! * `test-util`: the simulated [`kubelet`], for testing your own reload code.
+//!
+//! With `default-features = false` the crate is the engine and its handles, and nothing else.
 
 mod changes;
 mod detect;
