@@ -14,6 +14,7 @@ mod secrets;
 mod snapshot;
 mod status;
 mod store;
+mod typed;
 mod volume;
 
 pub use changes::Changes;
@@ -26,4 +27,5 @@ pub use secrets::{
 };
 pub use snapshot::{KeyChanges, Snapshot, VERSION_KEY};
 pub use status::{Reason, State, Status, Trouble, Watch};
+pub use typed::DeserializeError;
 pub use volume::MAX_VOLUME_BYTES;
