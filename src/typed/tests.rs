@@ -337,7 +337,7 @@ proptest! {
 
     #[test]
     fn text_is_taken_as_it_is(text in any::<String>()) {
-        prop_assert_eq!(just::<String>(&text).unwrap(), text.clone());
+        prop_assert_eq!(just::<String>(&text).unwrap(), text.as_str());
         prop_assert_eq!(just::<Option<String>>(&text).unwrap(), Some(text));
     }
 
