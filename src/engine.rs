@@ -23,6 +23,7 @@ use crate::health::Health;
 use crate::metrics::{FoundBy, Metrics};
 use crate::name::VolumeName;
 use crate::secrets::Detector;
+use crate::status::Status;
 use crate::store::{self, Reader};
 use watch::Watcher;
 use watched::Watched;
@@ -97,7 +98,7 @@ pub(crate) fn start(
     for plan in plans {
         let metrics = settings.metrics.volume(plan.name.as_str());
         let initial = watched::initial_snapshot(&plan.name, &boot);
-        let (publisher, reader) = store::channel(initial, Default::default());
+        let (publisher, reader) = store::channel(&initial, Status::default());
         readers.push(reader);
         volumes.push(Watched::new(plan, Arc::clone(&boot), publisher, metrics, pace));
     }
@@ -147,7 +148,7 @@ impl Engine {
             let event = receiver.recv_timeout(wait);
             self.health.promise(LONGEST_WORK);
             let flow = match event {
-                Ok(event) => self.handle(event),
+                Ok(event) => self.handle(&event),
                 Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
                 Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
             };
@@ -159,11 +160,11 @@ impl Engine {
         }
     }
 
-    fn handle(&mut self, event: Event) -> ControlFlow<()> {
+    fn handle(&mut self, event: &Event) -> ControlFlow<()> {
         let now = Instant::now();
         match event {
             Event::Hint(index) => {
-                if let Some(volume) = self.volumes.get_mut(index) {
+                if let Some(volume) = self.volumes.get_mut(*index) {
                     volume.hinted(self.watcher.as_mut(), now);
                 }
             }

@@ -87,6 +87,7 @@ mod secrets;
 mod snapshot;
 mod status;
 mod store;
+mod typed;
 mod volume;
 
 pub use changes::Changes;
@@ -99,4 +100,9 @@ pub use secrets::{
 };
 pub use snapshot::{KeyChanges, Snapshot, VERSION_KEY};
 pub use status::{Reason, State, Status, Trouble, Watch};
+<<<<<<< HEAD
 pub use volume::{MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES};
+=======
+pub use typed::DeserializeError;
+pub use volume::MAX_VOLUME_BYTES;
+>>>>>>> 8620865abb438e77275a9da2e570ab1c1b2ac539

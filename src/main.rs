@@ -1,1 +1,3 @@
+//! The `secretwatch` command.
+
 fn main() {}

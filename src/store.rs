@@ -46,7 +46,7 @@ pub(crate) struct Publisher(Arc<Shared>);
 pub(crate) struct Reader(Arc<Shared>);
 
 /// Makes the store of one volume; `initial` stands in until something is accepted.
-pub(crate) fn channel(initial: Snapshot, status: Status) -> (Publisher, Reader) {
+pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader) {
     let shared = Arc::new(Shared {
         announced: AtomicU64::new(initial.generation()),
         latest: ArcSwap::from_pointee(initial.clone()),
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_thread_reads_what_was_published() {
-        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        let (publisher, reader) = channel(&snapshot(0, []), Status::default());
         publish(&publisher, 1);
         std::thread::scope(|scope| {
             for _ in 0..2 * STRIPES {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn generation_seen_by_one_thread_is_never_unseen_by_another() {
         const LAST: u64 = 5_000;
-        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        let (publisher, reader) = channel(&snapshot(0, []), Status::default());
         // What one thread has seen is handed to the others through `seen`.
         let seen = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn old_snapshot_is_released_by_every_stripe() {
-        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        let (publisher, reader) = channel(&snapshot(0, []), Status::default());
         publish(&publisher, 1);
         let weak = Arc::downgrade(&reader.current());
         publish(&publisher, 2);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn dropping_the_publisher_closes_the_store_and_wakes() {
-        let (publisher, reader) = channel(snapshot(0, []), Status::default());
+        let (publisher, reader) = channel(&snapshot(0, []), Status::default());
         let listener = reader.listen();
         drop(publisher);
         event_listener::Listener::wait(listener);

@@ -148,7 +148,7 @@ fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Troubl
     probe.before("read the link");
     match readlinkat(&root, DATA_LINK) {
         Ok(target) => attempt_atomic(&root, Path::new(&target), probe),
-        Err(Errno::ENOENT) => attempt_plain(path, root, probe),
+        Err(Errno::ENOENT) => attempt_plain(path, &root, probe),
         Err(Errno::EINVAL) => {
             let detail = format!("{:?} is not a symbolic link", path.join(DATA_LINK));
             Some(Err(Trouble::new(Reason::NotAVolume, detail)))
@@ -226,20 +226,20 @@ fn is_unmoved(root: &OwnedFd, target: &Path, probe: &mut impl Probe) -> bool {
 
 fn attempt_plain(
     path: &Path,
-    root: OwnedFd,
+    root: &OwnedFd,
     probe: &mut impl Probe,
 ) -> Option<Result<Reading, Trouble>> {
     let payload = payload::read(root.as_fd(), probe);
     probe.before("check that there is no link");
-    if readlinkat(&root, DATA_LINK).is_ok() {
+    if readlinkat(root, DATA_LINK).is_ok() {
         return None;
     }
     // The first write: the kubelet has begun, and links may already lead to nothing.
-    if payload::has_writer(&root) {
+    if payload::has_writer(root) {
         let detail = format!("{path:?} is being written for the first time");
         return Some(Err(Trouble::new(Reason::Unpublished, detail)));
     }
-    whole(payload).map(|payload| payload.map(|payload| plain_reading(payload)))
+    whole(payload).map(|payload| payload.map(plain_reading))
 }
 
 /// What vanishes in the middle of an attempt makes it worthless: `None`.

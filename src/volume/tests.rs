@@ -252,13 +252,13 @@ fn first_write_in_progress_is_unpublished() {
 /// user that file access is checked for is a property of the thread.
 #[test]
 fn unreadable_file_is_rejected_by_name() {
-    use nix::unistd::{Uid, setfsuid};
+    use nix::unistd::{Uid, geteuid, setfsuid};
     let fixture = Fixture::new();
     let key = fixture.payload().join("secret");
     fs::write(&key, "x").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
     fs::set_permissions(fixture.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).unwrap();
     }
     let trouble = std::thread::scope(|scope| {

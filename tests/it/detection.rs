@@ -225,7 +225,8 @@ fn deleted_optional_secret_is_held_unless_empty_is_allowed() {
         let mut strict = Watch::open(&mount.path(), detector);
         let lax = VolumeOptions::new(mount.path()).allow_empty();
         let mut lax = Watch::build(builder(detector).volume(lax));
-        (strict.next(), lax.next());
+        strict.next();
+        lax.next();
         mount.rotate(&[]);
         assert!(lax.next().is_empty());
         eventually("held", || {
