@@ -100,9 +100,5 @@ pub use secrets::{
 };
 pub use snapshot::{KeyChanges, Snapshot, VERSION_KEY};
 pub use status::{Reason, State, Status, Trouble, Watch};
-<<<<<<< HEAD
-pub use volume::{MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES};
-=======
 pub use typed::DeserializeError;
-pub use volume::MAX_VOLUME_BYTES;
->>>>>>> 8620865abb438e77275a9da2e570ab1c1b2ac539
+pub use volume::{MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES};
