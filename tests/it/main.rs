@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod canary;
 mod detection;
+mod faults;
 mod fixture;
 mod library;
+mod serve;
+mod sidecar;
 mod stress;

@@ -1,0 +1,337 @@
+//! Faults of the world around a sidecar: each is an ordinary state that heals by itself.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use crate::fixture::{Mount, eventually};
+use crate::sidecar::{BINARY, Process, Sidecar, stderr, volume};
+
+/// More than the kernel queues for one inotify instance.
+fn queue_limit() -> usize {
+    let text = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// A test that cannot run here says so loudly, and is a failure where everything must have run.
+fn not_run(why: &str) {
+    eprintln!("NOT RUN: {why}");
+    assert!(std::env::var_os("CI").is_none(), "in CI every test has to run: {why}");
+}
+
+/// `unshare` with these flags, if this machine lets it.
+fn unshare(flags: &[&str]) -> Option<Command> {
+    let mut command = Command::new("unshare");
+    command.args(flags);
+    let works = Command::new("unshare").args(flags).arg("true").output();
+    match works {
+        Ok(output) if output.status.success() => Some(command),
+        Ok(output) => {
+            not_run(&format!("unshare {flags:?}: {}", stderr(&output)));
+            None
+        }
+        Err(error) => {
+            not_run(&format!("unshare: {error}"));
+            None
+        }
+    }
+}
+
+/// The process is stopped while more happens than the kernel can queue for it, so the swap is among
+/// the events that are lost. The poll is an hour away.
+#[test]
+fn overflow_of_the_queue_is_looked_after() {
+    let mount = Mount::new();
+    mount.rotate(&[("k", "1")]);
+    let args = ["--volume", &volume("db", &mount.path()), "--poll-interval", "1h"];
+    let sidecar = Sidecar::start(&args);
+    sidecar.until("db/k", "1");
+    let pid = sidecar.process.pid();
+    sidecar.process.signal(Signal::SIGSTOP);
+    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    let noise = mount.path().join("..noise");
+    for _ in 0..=queue_limit() / 2 {
+        fs::write(&noise, "").unwrap();
+        fs::remove_file(&noise).unwrap();
+    }
+    mount.rotate(&[("k", "2")]);
+    sidecar.process.signal(Signal::SIGCONT);
+    sidecar.until("db/k", "2");
+    sidecar.until_metric(r#"secretwatch_watch_errors_total{kind="overflow",volume="db"}"#, 1.0);
+    sidecar.until_metric(r#"secretwatch_snapshots_total{detector="inotify",volume="db"}"#, 1.0);
+    assert!(sidecar.process.output().contains("inotify lost events"));
+}
+
+/// In a user namespace of its own, where the number of inotify instances is ours to limit.
+#[test]
+fn without_inotify_instances_the_poll_takes_over_until_there_are_some() {
+    let Some(mut command) = unshare(&["--user", "--map-root-user"]) else { return };
+    let mount = Mount::new();
+    mount.rotate(&[("k", "1")]);
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, heal) = (directory.path().join("s.sock"), directory.path().join("heal"));
+    // The shell stays in the namespace and lifts the limit when it is told to, through a FIFO.
+    nix::unistd::mkfifo(&heal, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = format!(
+        "limit=/proc/sys/user/max_inotify_instances; echo 0 > $limit || exit 9; \
+         (read -r number < '{}' && echo $number > $limit) & exec \"$@\"",
+        heal.display()
+    );
+    command.args(["sh", "-c", &script, "sh", BINARY, "serve", "--poll-interval", "100ms"]);
+    command.args(["--volume", &volume("db", &mount.path()), "--socket"]).arg(&socket);
+    let sidecar = Sidecar::spawn(&socket, &mut command);
+    sidecar.until("db/k", "1");
+    assert_eq!(sidecar.metric(r#"secretwatch_watch_up{volume="db"}"#), Some(0.0));
+    mount.rotate(&[("k", "2")]);
+    sidecar.until("db/k", "2");
+    sidecar.until_metric(r#"secretwatch_watch_errors_total{kind="instances",volume="db"}"#, 2.0);
+    sidecar.until_metric(r#"secretwatch_snapshots_total{detector="poll",volume="db"}"#, 1.0);
+    fs::write(&heal, "128\n").unwrap();
+    sidecar.until_metric(r#"secretwatch_watch_up{volume="db"}"#, 1.0);
+    mount.rotate(&[("k", "3")]);
+    sidecar.until("db/k", "3");
+    let output = sidecar.process.output();
+    assert_eq!(output.matches("inotify cannot watch the volume").count(), 1, "{output}");
+    assert_eq!(output.matches("inotify watches the volume again").count(), 1, "{output}");
+}
+
+/// In a mount namespace of its own: a failed set-up by the kubelet unmounts the volume under a
+/// running container, and another mount on top is seen by no inotify watch at all.
+#[test]
+fn unmounted_and_remounted_volume_is_followed() {
+    let Some(mut command) = unshare(&["--mount", "--user", "--map-root-user"]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, step) = (directory.path().join("s.sock"), directory.path().join("step"));
+    let mount_point = directory.path().join("db");
+    fs::create_dir(&mount_point).unwrap();
+    nix::unistd::mkfifo(&step, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = format!(
+        "v='{v}'; b='{bin}'; next() {{ read -r _ < '{step}'; }}\n\
+         mount -t tmpfs one \"$v\" && \"$b\" simulate \"$v\" k=1 || exit 9\n\
+         (next; umount -l \"$v\"\n\
+          next; mount -t tmpfs two \"$v\" && \"$b\" simulate \"$v\" k=2\n\
+          next; mount -t tmpfs three \"$v\" && \"$b\" simulate \"$v\" k=3\n\
+          next; \"$b\" simulate \"$v\" k=4) >&2 & exec \"$@\"",
+        v = mount_point.display(),
+        bin = BINARY,
+        step = step.display(),
+    );
+    command.args(["sh", "-c", &script, "sh", BINARY, "serve", "--poll-interval", "100ms"]);
+    command.args(["--volume", &volume("db", &mount_point), "--socket"]).arg(&socket);
+    let sidecar = Sidecar::spawn(&socket, &mut command);
+    let next = || fs::write(&step, "\n").unwrap();
+    sidecar.until("db/k", "1");
+    next();
+    eventually("the volume is held", || {
+        let listed = sidecar.get("/v1/secrets").json();
+        (listed["secrets"][0]["state"] == "holding").then_some(())
+    });
+    assert_eq!(sidecar.get("/v1/secrets/db/k").body, b"1");
+    for value in ["2", "3", "4"] {
+        next();
+        sidecar.until("db/k", value);
+    }
+    assert_eq!(sidecar.metric(r#"secretwatch_holding_last_good{volume="db"}"#), Some(0.0));
+}
+
+/// Gives a command another user, if this one may.
+fn as_nobody(command: &mut Command) -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        not_run("only root can start a process of another user");
+        return false;
+    }
+    command.uid(65534).gid(65534);
+    true
+}
+
+/// Lets every user pass: temporary directories are closed to others.
+fn open_up(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The binary where every user can run it.
+fn binary_for_others(directory: &Path) -> std::path::PathBuf {
+    let copy = directory.join("secretwatch");
+    fs::copy(BINARY, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+#[test]
+fn file_that_only_root_can_read_is_held_and_heals() {
+    let directory = tempfile::tempdir().unwrap();
+    open_up(directory.path());
+    let mut command = Command::new(binary_for_others(directory.path()));
+    if !as_nobody(&mut command) {
+        return;
+    }
+    let run = directory.path().join("run");
+    fs::create_dir(&run).unwrap();
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).unwrap();
+    let (socket, path) = (run.join("s.sock"), directory.path().join("db"));
+    let writer = secretwatch::kubelet::AtomicWriter::new(&path);
+    let payload = || secretwatch::kubelet::Payload::new().with("user", "app");
+    writer.write(payload().with("k", "1")).unwrap();
+    command.args(["serve", "--poll-interval", "100ms", "--volume", &volume("db", &path)]);
+    command.args(["--socket-mode", "0666", "--allow-uid", "0", "--socket"]).arg(&socket);
+    let sidecar = Sidecar::spawn(&socket, &mut command);
+    sidecar.until("db/k", "1");
+    writer.write(payload().with_mode("k", "2", 0o400)).unwrap();
+    let listed = eventually("the volume is held", || {
+        let listed = sidecar.get("/v1/secrets").json();
+        (listed["secrets"][0]["state"] == "holding").then_some(listed)
+    });
+    assert_eq!(listed["secrets"][0]["reason"], "unreadable");
+    let detail = listed["secrets"][0]["detail"].as_str().unwrap().to_owned();
+    assert_eq!(detail, "key `k` may not be read by uid 65534");
+    assert_eq!(sidecar.get("/v1/secrets/db/k").body, b"1");
+    // The kubelet's `fsGroup` storm may come later than the swap.
+    let file = path.join("..data").join("k");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o444)).unwrap();
+    sidecar.until("db/k", "2");
+}
+
+#[test]
+fn peer_of_another_user_is_refused_and_told_what_would_let_it_in() {
+    let directory = tempfile::tempdir().unwrap();
+    open_up(directory.path());
+    let mount = Mount::new();
+    mount.rotate(&[("k", "canary-of-root")]);
+    let socket = directory.path().join("s.sock");
+    let args = ["--volume", &volume("db", &mount.path()), "--socket-mode", "0666"];
+    let mut client = Command::new(binary_for_others(directory.path()));
+    if !as_nobody(&mut client) {
+        return;
+    }
+    client.args(["get", "db", "k", "--socket"]).arg(&socket);
+    let sidecar = Sidecar::start_at(&socket, &args);
+    sidecar.until("db/k", "canary-of-root");
+    let refused = client.output().unwrap();
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(stderr(&refused).contains("--allow-uid"), "{}", stderr(&refused));
+    assert!(refused.stdout.is_empty());
+    sidecar.until_metric(r#"secretwatch_api_denied_total{reason="peer"}"#, 1.0);
+    sidecar.stop();
+    let let_in = [&args[..], &["--allow-uid", "65534"]].concat();
+    let sidecar = Sidecar::start_at(&socket, &let_in);
+    sidecar.until("db/k", "canary-of-root");
+    assert_eq!(client.output().unwrap().stdout, b"canary-of-root");
+}
+
+#[test]
+fn token_is_asked_for_and_may_rotate() {
+    let (mount, tokens) = (Mount::new(), Mount::new());
+    mount.rotate(&[("k", "1")]);
+    tokens.rotate(&[("token", "token-one\n")]);
+    let file = tokens.path().join("token");
+    let args = ["--volume", &volume("db", &mount.path()), "--token-file", file.to_str().unwrap()];
+    let sidecar = Sidecar::start(&args);
+    let with = |token: &str| {
+        sidecar.get_with("/v1/secrets", &format!("authorization: Bearer {token}\r\n")).status
+    };
+    assert_eq!(sidecar.get("/v1/secrets").status, 401);
+    assert_eq!((with("token-one"), with("token-two")), (200, 401));
+    assert_eq!(sidecar.get("/readyz").status, 200);
+    tokens.rotate(&[("token", "token-two\n")]);
+    eventually("the new token is taken", || (with("token-two") == 200).then_some(()));
+    assert_eq!(with("token-one"), 401);
+    // Without a token file there is no token any more, but nobody gets in without one either.
+    fs::remove_dir_all(tokens.path()).unwrap();
+    assert_eq!((with("token-two"), with("")), (200, 401));
+    let client = sidecar.client(&["list"]);
+    assert_eq!(client.status.code(), Some(5));
+}
+
+/// The first signal asks for an orderly end, which the last request may hold up; the second one
+/// does not ask.
+#[test]
+fn second_signal_ends_it_at_once() {
+    let mount = Mount::new();
+    mount.rotate(&[("k", "1")]);
+    let args = ["--volume", &volume("db", &mount.path()), "--shutdown-timeout", "10m"];
+    let mut sidecar = Sidecar::start(&args);
+    // A request that is never finished keeps the connection open.
+    let mut stream = sidecar.connect();
+    std::io::Write::write_all(&mut stream, b"GET /livez HTT").unwrap();
+    sidecar.get("/livez");
+    sidecar.process.signal(Signal::SIGTERM);
+    sidecar.process.until_said("stopping");
+    if !sidecar.process.has_ended() {
+        sidecar.process.signal(Signal::SIGTERM);
+    }
+    let status = sidecar.process.wait();
+    assert!(matches!(status.code(), Some(0 | 143)), "{status:?}");
+}
+
+#[test]
+fn bad_command_lines_say_what_is_wrong() {
+    let mount = Mount::new();
+    let dir = volume("db", &mount.path());
+    for (args, said) in [
+        (vec!["serve"], "volume"),
+        (vec!["serve", "--volume", "/"], "name"),
+        (vec!["serve", "--volume", &dir, "--poll-interval", "0s"], "poll-interval"),
+        (vec!["serve", "--volume", &dir, "--poll-interval", "soon"], "poll-interval"),
+        (vec!["serve", "--volume", &dir, "--socket-mode", "999"], "socket-mode"),
+        (vec!["serve", "--volume", &dir, "--require", "x:k"], "x"),
+        (vec!["serve", "--volume", &dir, "--metrics-addr", "nowhere"], "metrics-addr"),
+        (vec!["serve", "--volume", &dir, "--config", "/nonexistent.toml"], "/nonexistent.toml"),
+        (vec!["serve", "--volume", &dir, "--log-level", "loud"], "log-level"),
+        (vec!["serve", "--volume", "/etc/passwd"], "directory"),
+    ] {
+        let output = Command::new(BINARY).args(&args).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(said), "{args:?} does not say {said:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+}
+
+#[test]
+fn socket_that_cannot_be_made_is_an_error_that_names_it() {
+    let mount = Mount::new();
+    let dir = volume("db", &mount.path());
+    let long = format!("/tmp/{}/s.sock", "x".repeat(120));
+    for socket in ["/proc/nowhere/s.sock", &long] {
+        let mut command = Command::new(BINARY);
+        let output =
+            command.args(["serve", "--volume", &dir, "--socket", socket]).output().unwrap();
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains(socket), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn thousand_clients_more_than_allowed_get_an_answer_and_block_nobody() {
+    let mount = Mount::new();
+    mount.rotate(&[("k", "1")]);
+    let args = ["--volume", &volume("db", &mount.path()), "--max-connections", "50"];
+    let sidecar = Sidecar::start(&args);
+    sidecar.until("db/k", "1");
+    let mut idle: Vec<_> = (0..50).map(|_| sidecar.connect()).collect();
+    eventually("one too many is refused", || {
+        let answer = std::panic::catch_unwind(|| sidecar.get("/v1/secrets/db/k"));
+        answer.ok().filter(|answer| answer.status == 503)
+    });
+    idle.truncate(25);
+    sidecar.until("db/k", "1");
+    assert!(sidecar.metric(r#"secretwatch_api_denied_total{reason="connections"}"#) >= Some(1.0));
+}
+
+#[test]
+fn process_says_when_it_starts_and_stops() {
+    let mount = Mount::new();
+    let sidecar = Sidecar::start(&["--volume", &volume("db", &mount.path())]);
+    let process: &Process = &sidecar.process;
+    process.until_said("nothing acceptable yet");
+    mount.rotate(&[("k", "1")]);
+    process.until_said("snapshot accepted");
+    let (_, output) = sidecar.stop();
+    assert!(output.contains("stopped"), "{output}");
+}
