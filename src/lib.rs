@@ -1,6 +1,14 @@
 //! secretwatch (crate docs follow)
 
+#[cfg(feature = "cli")]
+mod api;
 mod changes;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod client;
+#[cfg(feature = "cli")]
+mod config;
 mod engine;
 mod error;
 mod gate;
@@ -9,6 +17,8 @@ mod metrics;
 mod name;
 mod secret;
 mod secrets;
+#[cfg(feature = "cli")]
+mod shutdown;
 mod snapshot;
 mod status;
 mod store;

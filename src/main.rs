@@ -1,1 +1,7 @@
-fn main() {}
+//! The `secretwatch` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    secretwatch::cli::main()
+}
