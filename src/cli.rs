@@ -1,13 +1,14 @@
 //! The command line: one file for each subcommand.
 //!
-//! A subcommand writes what was asked for to standard output and returns an [`Exit`] or a
-//! [`Failure`]; only [`main`] prints errors, once, and turns both into the exit code.
+//! A subcommand writes what was asked for to standard output and returns how it ended; only
+//! [`main`] prints errors, once, and turns the outcome into the exit code.
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::prctl;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
@@ -113,8 +114,8 @@ Exit codes:
 Start here:
   secretwatch serve --volume db=/etc/my-generic-secret &
   secretwatch status
-  secretwatch get db password | head -c 4
-  secretwatch follow";
+  secretwatch follow
+  PASSWORD=\"$(secretwatch get db password)\"";
 
 /// Watches mounted secrets and serves the current ones, so that nothing needs a restart when they
 /// rotate.
@@ -125,8 +126,7 @@ Start here:
     about = "Rotate a mounted secret without restarting anything, and know that it worked",
     after_help = EXIT_CODES,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
-    max_term_width = 100
+    disable_help_subcommand = true
 )]
 struct Cli {
     #[command(subcommand)]
@@ -164,6 +164,7 @@ impl Command {
 
 /// Runs the command that the process was started with, and says how it ended.
 pub fn main() -> ExitCode {
+    harden();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => return usage(&message).into(),
@@ -175,6 +176,15 @@ pub fn main() -> ExitCode {
             note(&chain(failure.error.as_ref()));
             failure.exit.into()
         }
+    }
+}
+
+/// Keeps values out of core files, and other processes of the same user (on some platforms every
+/// container has the same one) from reading them out of this one's memory. An executed child is not
+/// concerned.
+fn harden() {
+    if let Err(error) = prctl::set_dumpable(false) {
+        note(&format!("warning: core files cannot be ruled out: {error}"));
     }
 }
 
@@ -223,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn help_has_no_endless_lines() {
+        let mut root = command();
+        root.build();
+        for sub in root.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 110, "{}: {line}", sub.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn every_exit_code_is_in_the_help() {
         let codes = [
             Exit::Done,
@@ -243,7 +265,8 @@ mod tests {
     #[test]
     fn every_example_in_the_help_is_a_valid_command_line() {
         let mut count = 0;
-        for sub in command().get_subcommands() {
+        let root = command();
+        for sub in std::iter::once(&root).chain(root.get_subcommands()) {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter_map(|l| l.trim().strip_prefix("secretwatch ")) {
                 let words = line.split(['|', '&', ';', '>']).next().unwrap_or_default();
@@ -255,7 +278,7 @@ mod tests {
             }
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
         }
-        assert!(count >= 9, "{count} examples");
+        assert!(count >= 15, "{count} examples");
     }
 
     #[test]

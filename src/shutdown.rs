@@ -55,3 +55,20 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn signals_become_wishes() {
+        let mut signals = Signals::new().unwrap();
+        raise(Signal::SIGHUP).unwrap();
+        assert_eq!(signals.next().await, Wish::LookNow);
+        // One of them only: the second would end the process that runs the tests.
+        raise(Signal::SIGINT).unwrap();
+        assert_eq!(signals.next().await, Wish::Stop("SIGINT"));
+    }
+}

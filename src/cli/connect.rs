@@ -12,12 +12,27 @@ use crate::name::VolumeName;
 /// Where the sidecar is, and what to show it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connect {
-    /// Unix socket of the sidecar [default: /run/secretwatch/secretwatch.sock]
-    #[arg(long, value_name = "PATH", env = "SECRETWATCH_SOCKET", hide_env_values = true)]
+    /// Unix socket of the sidecar.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SECRETWATCH_SOCKET",
+        hide_env = true,
+        hide_env_values = true,
+        help = "Unix socket of the sidecar (or SECRETWATCH_SOCKET)\n\
+                [default: /run/secretwatch/secretwatch.sock]"
+    )]
     socket: Option<PathBuf>,
 
-    /// File with the bearer token that the sidecar asks for
-    #[arg(long, value_name = "PATH", env = "SECRETWATCH_TOKEN_FILE", hide_env_values = true)]
+    /// File with the bearer token.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SECRETWATCH_TOKEN_FILE",
+        hide_env = true,
+        hide_env_values = true,
+        help = "File with the bearer token that the sidecar asks for (or SECRETWATCH_TOKEN_FILE)"
+    )]
     token_file: Option<PathBuf>,
 }
 

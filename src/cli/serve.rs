@@ -2,7 +2,6 @@
 
 use std::io;
 
-use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
@@ -26,12 +25,12 @@ Then, from anything that can see the socket:
   secretwatch status --socket /tmp/secretwatch.sock
   curl --unix-socket /tmp/secretwatch.sock http://localhost/v1/secrets/db
 
+Values are served on the socket only, to the users that are let in, never over TCP.
+
 Signals: SIGTERM and SIGINT end it in order, the second one at once; SIGHUP looks at every volume
 now.";
 
 /// Watch mounted secrets and serve the current ones on a Unix socket
-///
-/// Values are served on the socket only, to the users that are let in.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
@@ -44,9 +43,8 @@ impl Serve {
         let config = Config::load(&self.raw)?;
         log::start(&config)?;
         for warning in config.warnings() {
-            warn!("{warning}");
+            warn!(warning, "the configuration is unusual");
         }
-        harden();
         raise_descriptor_limit();
         let runtime = connect::runtime()?;
         // Entered before the signals, which need its reactor.
@@ -115,14 +113,6 @@ async fn serve(
         warn!("stopped with requests still open after the shutdown timeout");
     }
     Ok(Exit::Done)
-}
-
-/// Keeps values out of core files, and other processes of the same user (on some platforms every
-/// container has the same one) from reading them out of this one's memory.
-fn harden() {
-    if let Err(error) = prctl::set_dumpable(false) {
-        warn!(%error, "core files cannot be ruled out");
-    }
 }
 
 /// Many runtimes start with room for 1,024 descriptors and allow far more.

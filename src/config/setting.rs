@@ -19,7 +19,8 @@ pub(crate) struct Setting {
     value: &'static str,
     /// Whether it may be given several times; a variable then holds a list with commas.
     pub(crate) is_list: bool,
-    help: &'static str,
+    /// The help, with the default at its end in brackets.
+    pub(super) help: &'static str,
 }
 
 pub(crate) const VOLUME: Setting = Setting {
@@ -160,8 +161,9 @@ pub(crate) const CONFIG: Setting = Setting {
     value: "FILE",
     is_list: false,
     help: "TOML file with these settings (socket_mode = \"0600\") and [[volume]] tables\n\
-           of name, path, require, max_bytes, allow_empty. Flags win over variables,\n\
-           variables over the file.",
+           of name, path, require, max_bytes, allow_empty.\n\
+           Each flag has a variable too (--socket-mode: SECRETWATCH_SOCKET_MODE), where\n\
+           lists have commas. Flags win over variables, variables over the file.",
 };
 
 /// All settings, in the order of `--help`.
@@ -232,6 +234,8 @@ fn argument(setting: &'static Setting) -> Arg {
         .long(setting.flag)
         .value_name(setting.value)
         .env(setting.variable)
+        // Beside each flag it would make lines too long to read; the help states the rule once.
+        .hide_env(true)
         .hide_env_values(true)
         .value_parser(ValueParser::os_string())
         .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })

@@ -57,6 +57,23 @@ fn defaults_hold_where_only_a_volume_is_given() {
 }
 
 #[test]
+fn defaults_are_those_in_the_help() {
+    let defaults = load(&["--volume=/etc/db"]);
+    let mut count = 0;
+    for setting in setting::ALL {
+        let Some((_, default)) = setting.help.split_once("[default: ") else { continue };
+        let default = default.strip_suffix(']').unwrap();
+        if default.contains(' ') {
+            continue;
+        }
+        let flag = format!("--{}={default}", setting.flag);
+        assert_eq!(load(&["--volume=/etc/db", &flag]), defaults, "{flag}");
+        count += 1;
+    }
+    assert_eq!(count, 9);
+}
+
+#[test]
 fn flag_wins_over_variable_over_file_over_default() {
     let file = TestFile::new(
         "poll_interval = \"1s\"\nlog_level = \"warn\"\nsocket_mode = 0o660\n\
