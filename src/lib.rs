@@ -72,8 +72,16 @@
 //!
 //! With `default-features = false` the crate is the engine and its handles, and nothing else.
 
+#[cfg(feature = "cli")]
+mod api;
 mod changes;
 mod detect;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod client;
+#[cfg(feature = "cli")]
+mod config;
 mod engine;
 mod error;
 mod gate;
@@ -84,6 +92,8 @@ mod metrics;
 mod name;
 mod secret;
 mod secrets;
+#[cfg(feature = "cli")]
+mod shutdown;
 mod snapshot;
 mod status;
 mod store;

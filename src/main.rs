@@ -1,3 +1,7 @@
 //! The `secretwatch` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    secretwatch::cli::main()
+}

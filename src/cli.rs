@@ -1,0 +1,298 @@
+//! The command line: one file for each subcommand.
+//!
+//! A subcommand writes what was asked for to standard output and returns how it ended; only
+//! [`main`] prints errors, once, and turns the outcome into the exit code.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::prctl;
+
+use crate::client::ClientError;
+use crate::config::ConfigError;
+
+mod check_config;
+mod completions;
+mod connect;
+mod follow;
+mod get;
+mod healthcheck;
+mod list;
+mod listing;
+mod log;
+mod serve;
+mod status;
+mod table;
+mod wait;
+
+/// How a command ended: the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed, or the answer is "no".
+    Negative = 1,
+    /// The command line, a variable or the configuration file is wrong.
+    Usage = 2,
+    /// The sidecar cannot be reached.
+    Unreachable = 3,
+    /// The sidecar has no such volume or key.
+    NotFound = 4,
+    /// The sidecar, or its socket, does not let this user in.
+    Denied = 5,
+    /// A value would have been printed to a terminal.
+    Terminal = 6,
+    /// It took too long: the same as `timeout(1)`.
+    TimedOut = 124,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: Box<dyn Error>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, error: impl Into<Box<dyn Error>>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::NotFound { .. } => Exit::NotFound,
+            ClientError::TokenFile { .. } => Exit::Usage,
+            error if error.is_unreachable() => Exit::Unreachable,
+            error if error.is_denied() => Exit::Denied,
+            _ => Exit::Negative,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<crate::Error> for Failure {
+    fn from(error: crate::Error) -> Self {
+        let exit = if error.is_config() { Exit::Usage } else { Exit::Negative };
+        Self::new(exit, error)
+    }
+}
+
+/// A failure to read or write; see [`main`] for the reader that has gone away.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Exit::Negative, error)
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed, or the answer is \"no\" (status: not every volume is current)
+  2    the command line, a variable or the configuration file is wrong
+  3    the sidecar cannot be reached
+  4    no such volume or key
+  5    the sidecar or its socket does not let this user in
+  6    refused to print a value to a terminal (see get --show)
+  124  timed out
+
+Start here:
+  secretwatch serve --volume db=/etc/my-generic-secret &
+  secretwatch status
+  secretwatch follow
+  PASSWORD=\"$(secretwatch get db password)\"";
+
+/// Watches mounted secrets and serves the current ones, so that nothing needs a restart when they
+/// rotate.
+#[derive(Debug, Parser)]
+#[command(
+    name = "secretwatch",
+    version,
+    about = "Rotate a mounted secret without restarting anything, and know that it worked",
+    after_help = EXIT_CODES,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    CheckConfig(check_config::CheckConfig),
+    Get(get::Get),
+    List(list::List),
+    Status(status::Status),
+    Follow(follow::Follow),
+    Wait(wait::Wait),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Self::Serve(serve) => serve.run(),
+            Self::CheckConfig(check) => check.run(),
+            Self::Get(get) => get.run(),
+            Self::List(list) => list.run(),
+            Self::Status(status) => status.run(),
+            Self::Follow(follow) => follow.run(),
+            Self::Wait(wait) => wait.run(),
+            Self::Healthcheck(check) => check.run(),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// Runs the command that the process was started with, and says how it ended.
+pub fn main() -> ExitCode {
+    harden();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return usage(&message).into(),
+    };
+    match cli.command.run() {
+        Ok(exit) => exit.into(),
+        Err(failure) if is_broken_pipe(failure.error.as_ref()) => Exit::Done.into(),
+        Err(failure) => {
+            note(&chain(failure.error.as_ref()));
+            failure.exit.into()
+        }
+    }
+}
+
+/// Keeps values out of core files, and other processes of the same user (on some platforms every
+/// container has the same one) from reading them out of this one's memory. An executed child is not
+/// concerned.
+fn harden() {
+    if let Err(error) = prctl::set_dumpable(false) {
+        note(&format!("warning: core files cannot be ruled out: {error}"));
+    }
+}
+
+/// Help and the version are answers, everything else is a mistake.
+fn usage(message: &clap::Error) -> Exit {
+    // Whoever closes the output early has seen enough of it.
+    let _ = message.print();
+    if message.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// Says something beside the output.
+fn note(text: &str) {
+    // There is nowhere left to complain where standard error is closed.
+    let _ = writeln!(io::stderr(), "secretwatch: {text}");
+}
+
+/// The error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Whoever reads the output has gone, as `head` does: nobody is left to be told of a failure.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The whole command line, for completions.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_no_endless_lines() {
+        let mut root = command();
+        root.build();
+        for sub in root.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 110, "{}: {line}", sub.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        let codes = [
+            Exit::Done,
+            Exit::Negative,
+            Exit::Usage,
+            Exit::Unreachable,
+            Exit::NotFound,
+            Exit::Denied,
+            Exit::Terminal,
+            Exit::TimedOut,
+        ];
+        for exit in codes {
+            let line = format!("\n  {:<4} ", exit as u8);
+            assert!(EXIT_CODES.contains(&line), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_valid_command_line() {
+        let mut count = 0;
+        let root = command();
+        for sub in std::iter::once(&root).chain(root.get_subcommands()) {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter_map(|l| l.trim().strip_prefix("secretwatch ")) {
+                let words = line.split(['|', '&', ';', '>']).next().unwrap_or_default();
+                let words = words.replace(['"', '\''], "");
+                let words = std::iter::once("secretwatch").chain(words.split_whitespace());
+                let parsed = command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                count += 1;
+            }
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        }
+        assert!(count >= 15, "{count} examples");
+    }
+
+    #[test]
+    fn chain_names_every_cause_once() {
+        let inner = io::Error::other("disk");
+        let path = std::path::PathBuf::from("/t");
+        let error = ClientError::TokenFile { path, source: inner };
+        assert_eq!(chain(&error), "the token in /t cannot be used: disk");
+        assert_eq!(Failure::from(error).exit, Exit::Usage);
+    }
+
+    #[test]
+    fn closed_output_is_no_failure() {
+        assert!(is_broken_pipe(&io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert!(!is_broken_pipe(&io::Error::from(io::ErrorKind::StorageFull)));
+    }
+}

@@ -1,0 +1,107 @@
+//! What `/v1/secrets` answers, as far as the commands use it. It never holds a value.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::{Exit, Failure};
+use crate::client::{Answer, Client, ClientError};
+use crate::name::VolumeName;
+
+/// The route of the listing.
+pub(crate) const ROUTE: &str = "/v1/secrets";
+
+/// All volumes of a sidecar.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Listing {
+    pub(crate) secrets: Vec<Entry>,
+}
+
+/// One volume.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) revision: String,
+    pub(crate) generation: u64,
+    pub(crate) version: Option<String>,
+    #[serde(default)]
+    pub(crate) keys: Vec<String>,
+    pub(crate) published_at: Option<String>,
+    pub(crate) state: String,
+    pub(crate) since: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) detail: Option<String>,
+    pub(crate) watch: String,
+}
+
+impl Listing {
+    /// Asks the sidecar.
+    pub(crate) async fn get(client: &Client) -> Result<Self, ClientError> {
+        let body = json(client).await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::strange(&error))
+    }
+
+    /// The volume of this name.
+    pub(crate) fn volume(&self, name: &VolumeName) -> Result<&Entry, Failure> {
+        self.secrets.iter().find(|entry| entry.name == name.as_str()).ok_or_else(|| {
+            let known: Vec<_> = self.secrets.iter().map(|entry| entry.name.as_str()).collect();
+            let known = known.join(", ");
+            Failure::new(Exit::NotFound, format!("no volume is named `{name}`; there are: {known}"))
+        })
+    }
+}
+
+impl Entry {
+    /// Whether something has been accepted.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.generation > 0
+    }
+}
+
+/// The listing as the sidecar writes it.
+pub(crate) async fn json(client: &Client) -> Result<Vec<u8>, ClientError> {
+    match client.get(ROUTE, Duration::ZERO).await? {
+        Answer::Found { body, .. } => Ok(body.to_vec()),
+        Answer::NotModified => Err(ClientError::Strange("304 without a question".to_owned())),
+    }
+}
+
+/// A time as the sidecar writes it; `None` where it is none.
+pub(crate) fn time(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+/// How long ago a time was, in its largest unit.
+pub(crate) fn age(text: Option<&str>, now: SystemTime) -> String {
+    let Some(time) = text.and_then(time) else { return String::new() };
+    // A clock that was set back makes the future "now".
+    let seconds = now.duration_since(time).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_is_given_in_its_largest_unit() {
+        let now = time("2026-11-22T10:00:00Z").unwrap();
+        for (then, expected) in [
+            ("2026-11-22T09:59:59.5Z", "0s"),
+            ("2026-11-22T09:59:01Z", "59s"),
+            ("2026-11-22T09:00:01Z", "59m"),
+            ("2026-11-21T10:00:01Z", "23h"),
+            ("2026-11-01T10:00:00Z", "21d"),
+            ("2026-11-22T11:00:00Z", "0s"),
+            ("yesterday", ""),
+        ] {
+            assert_eq!(age(Some(then), now), expected, "{then}");
+        }
+        assert_eq!(age(None, now), "");
+    }
+}

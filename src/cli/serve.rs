@@ -1,0 +1,127 @@
+//! `secretwatch serve`: the sidecar.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::{info, warn};
+
+use super::{Exit, Failure, connect, log};
+use crate::api::{self, Bound};
+use crate::config::{Config, Raw};
+use crate::secrets::Secrets;
+use crate::shutdown::{Signals, Wish};
+
+/// More descriptors than this are never needed: connections are limited to as many.
+const MAX_DESCRIPTORS: u64 = 2 * 65_536;
+
+const EXAMPLES: &str = "\
+Examples:
+  secretwatch serve --volume /etc/my-generic-secret
+  secretwatch serve --volume db=/etc/db --require db:password --socket /tmp/secretwatch.sock
+  secretwatch serve --volume /etc/tls --metrics-addr 0.0.0.0:9180 --log-format json
+  secretwatch serve --config secretwatch.toml
+
+Then, from anything that can see the socket:
+  secretwatch status --socket /tmp/secretwatch.sock
+  curl --unix-socket /tmp/secretwatch.sock http://localhost/v1/secrets/db
+
+Values are served on the socket only, to the users that are let in, never over TCP.
+
+Signals: SIGTERM and SIGINT end it in order, the second one at once; SIGHUP looks at every volume
+now.";
+
+/// Watch mounted secrets and serve the current ones on a Unix socket
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    raw: Raw,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let config = Config::load(&self.raw)?;
+        log::start(&config)?;
+        for warning in config.warnings() {
+            warn!(warning, "the configuration is unusual");
+        }
+        raise_descriptor_limit();
+        let runtime = connect::runtime()?;
+        // Entered before the signals, which need its reactor.
+        let entered = runtime.enter();
+        let signals = Signals::new()?;
+        // Before any other thread runs: the socket gets its mode from the umask, which all
+        // threads share.
+        let bound = api::bind(&options(&config)).map_err(|e| Failure::new(Exit::Negative, e))?;
+        let secrets = config.builder().open_pending()?;
+        drop(entered);
+        announce(&config, &bound);
+        runtime.block_on(serve(&config, bound, secrets, signals))
+    }
+}
+
+fn options(config: &Config) -> api::Options {
+    api::Options {
+        socket: api::SocketOptions {
+            path: config.socket.clone(),
+            mode: config.socket_mode,
+            allow_uid: config.allow_uid.clone(),
+            allow_gid: config.allow_gid.clone(),
+            token_file: config.token_file.clone(),
+        },
+        metrics_addr: config.metrics_addr,
+        max_connections: config.max_connections,
+        mode: "serve",
+    }
+}
+
+fn announce(config: &Config, bound: &Bound) {
+    let volumes: Vec<_> = config
+        .volumes
+        .iter()
+        .map(|volume| format!("{}={}", volume.name, volume.path.display()))
+        .collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        volumes = volumes.join(","),
+        socket = %config.socket.display(),
+        metrics_addr = bound.metrics_addr().map(tracing::field::display),
+        "started"
+    );
+}
+
+async fn serve(
+    config: &Config,
+    bound: Bound,
+    secrets: Secrets,
+    mut signals: Signals,
+) -> Result<Exit, Failure> {
+    let running = bound.serve(secrets.clone());
+    let signal = loop {
+        match signals.next().await {
+            Wish::Stop(signal) => break signal,
+            Wish::LookNow => {
+                info!("looking at every volume now");
+                secrets.look_now();
+            }
+        }
+    };
+    info!(signal, "stopping");
+    if running.stop(config.shutdown_timeout).await {
+        info!("stopped");
+    } else {
+        warn!("stopped with requests still open after the shutdown timeout");
+    }
+    Ok(Exit::Done)
+}
+
+/// Many runtimes start with room for 1,024 descriptors and allow far more.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(MAX_DESCRIPTORS);
+        if wanted > soft { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised.map_err(io::Error::from) {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
+}

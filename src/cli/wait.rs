@@ -1,0 +1,272 @@
+//! `secretwatch wait`: until a volume is ready, or has changed.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::connect::{self, Connect};
+use super::listing::Listing;
+use super::{Exit, Failure};
+use crate::client::{self, Backoff, Client, ClientError};
+use crate::name::VolumeName;
+
+/// How long one request may ask the sidecar to wait: the sidecar's own limit.
+const MAX_LONG_POLL: Duration = Duration::from_secs(300);
+/// The longest timeout: one that is longer is a mistake in the unit.
+const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+const EXAMPLES: &str = "\
+Examples:
+  secretwatch wait db
+  secretwatch wait db --timeout 2m && exec my-app
+  secretwatch wait db --after 5f2c9a.3 --timeout 10m
+
+It prints the revision that is current then. A sidecar that is not there yet, or is restarted, is
+waited for. Where the time is over, it ends with 124.";
+
+/// Wait until a volume is ready, or has another revision than the one given
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    connect: Connect,
+
+    /// The volume
+    #[arg(value_parser = connect::volume)]
+    name: VolumeName,
+
+    /// The revision that is known; without it, any will do
+    #[arg(long, value_name = "REVISION")]
+    after: Option<String>,
+
+    /// How long to wait at most, from 0s to 7days
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    timeout: Duration,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_allowed = timeout <= MAX_TIMEOUT;
+    is_allowed.then_some(timeout).ok_or_else(|| "0s to 7days are allowed".to_owned())
+}
+
+impl Wait {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let client = self.connect.client()?;
+        let waiter = Waiter { client: &client, name: &self.name, after: self.after.as_deref() };
+        let revision = connect::runtime()?.block_on(waiter.wait(self.timeout))?;
+        writeln!(io::stdout(), "{revision}")?;
+        Ok(Exit::Done)
+    }
+}
+
+struct Waiter<'a> {
+    client: &'a Client,
+    name: &'a VolumeName,
+    after: Option<&'a str>,
+}
+
+/// What one look at the sidecar found.
+enum Look {
+    /// What was waited for.
+    Revision(String),
+    /// Still the revision that is known, or that of the empty snapshot at the start.
+    Same(String),
+}
+
+impl Waiter<'_> {
+    async fn wait(&self, timeout: Duration) -> Result<String, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut backoff = Backoff::new();
+        loop {
+            let trouble = match self.round(deadline).await {
+                Ok(Look::Revision(revision)) => return Ok(revision),
+                Ok(Look::Same(_)) => None,
+                Err(failure) => Some(failure.passing()?),
+            };
+            // Also after an answer that has brought nothing: a sidecar that is just ending gives
+            // such answers at once. What happens during the pause is seen after it.
+            let again = Instant::now() + backoff.step();
+            if again >= deadline {
+                sleep_until(deadline).await;
+                return Err(self.timed_out(timeout, trouble));
+            }
+            if trouble.is_none() {
+                backoff.reset();
+            }
+            sleep_until(again).await;
+        }
+    }
+
+    async fn round(&self, deadline: Instant) -> Result<Look, WaitError> {
+        let revision = match self.look().await? {
+            Look::Same(revision) => revision,
+            found @ Look::Revision(_) => return Ok(found),
+        };
+        let left = deadline.saturating_duration_since(Instant::now()).min(MAX_LONG_POLL);
+        // In whole seconds, rounded up; the deadline ends it where that is too long.
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        let path = client::path(["v1", "secrets", self.name.as_str()]);
+        let after = client::escaped(&revision);
+        let target = format!("{path}?after={after}&timeout={seconds}s");
+        let poll = self.client.revision(&target, Duration::from_secs(seconds));
+        match timeout_at(deadline, poll).await {
+            Ok(Ok(Some(found))) if found != revision => Ok(Look::Revision(found)),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(_)) | Err(_) => Ok(Look::Same(revision)),
+        }
+    }
+
+    /// Reads the listing, which has no values, and tells also where nothing is accepted yet.
+    async fn look(&self) -> Result<Look, WaitError> {
+        let listing = Listing::get(self.client).await?;
+        let entry = listing.volume(self.name).map_err(WaitError::Final)?;
+        let revision = entry.revision.clone();
+        let is_found = entry.is_ready() && self.after != Some(revision.as_str());
+        Ok(if is_found { Look::Revision(revision) } else { Look::Same(revision) })
+    }
+
+    fn timed_out(&self, timeout: Duration, trouble: Option<ClientError>) -> Failure {
+        let name = self.name;
+        let timeout = humantime::format_duration(timeout);
+        let wish = if self.after.is_some() { "changed" } else { "become ready" };
+        let trouble = trouble.map(|error| format!(": {error}")).unwrap_or_default();
+        let message = format!("volume `{name}` has not {wish} within {timeout}{trouble}");
+        Failure::new(Exit::TimedOut, message)
+    }
+}
+
+/// Why a look found nothing.
+enum WaitError {
+    Client(ClientError),
+    Final(Failure),
+}
+
+impl From<ClientError> for WaitError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl WaitError {
+    /// The error, where it is worth trying again.
+    fn passing(self) -> Result<ClientError, Failure> {
+        match self {
+            Self::Client(error) if error.is_passing() => Ok(error),
+            Self::Client(error) => Err(error.into()),
+            Self::Final(failure) => Err(failure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::client::tests::{TestServer, client_in, error, revision, text};
+
+    fn listing(generation: u64) -> String {
+        format!(
+            r#"{{"secrets":[{{"name":"db","revision":"b.{generation}","generation":{generation},
+            "keys":[],"state":"current","watch":"poll","path":"/db"}}]}}"#
+        )
+    }
+
+    async fn wait(
+        client: &Client,
+        after: Option<&str>,
+        timeout: Duration,
+    ) -> Result<String, Failure> {
+        let name = "db".parse().unwrap();
+        Waiter { client, name: &name, after }.wait(timeout).await
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(80);
+
+    #[tokio::test]
+    async fn ready_volume_and_unknown_revision_answer_at_once() {
+        let server = TestServer::new(|_| text(200, &listing(3)));
+        assert_eq!(wait(&server.client(), None, LONG).await.unwrap(), "b.3");
+        assert_eq!(wait(&server.client(), Some("old.9"), LONG).await.unwrap(), "b.3");
+    }
+
+    #[tokio::test]
+    async fn known_revision_is_long_polled_until_it_changes() {
+        let polls = AtomicU64::new(0);
+        let server = TestServer::new(move |request| match request.uri().query() {
+            None => text(200, &listing(3)),
+            Some(query) => {
+                assert!(query.starts_with("after=b.3&timeout="), "{query}");
+                let first = polls.fetch_add(1, Ordering::Relaxed) == 0;
+                if first { revision(304, "b.3") } else { revision(200, "b.4") }
+            }
+        });
+        assert_eq!(wait(&server.client(), Some("b.3"), LONG).await.unwrap(), "b.4");
+    }
+
+    #[tokio::test]
+    async fn volume_that_is_not_ready_is_waited_for() {
+        let server = TestServer::new(|request| match request.uri().query() {
+            None => text(200, &listing(0)),
+            Some(_) => revision(200, "b.1"),
+        });
+        assert_eq!(wait(&server.client(), None, LONG).await.unwrap(), "b.1");
+    }
+
+    #[tokio::test]
+    async fn sidecar_that_starts_later_and_then_is_not_ready_is_waited_for() {
+        let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let client = client_in(&dir);
+        let looks = AtomicU64::new(0);
+        let (found, _server) = tokio::join!(wait(&client, None, LONG), async move {
+            // Runs after the first attempt, which has met no socket.
+            TestServer::in_directory(dir, move |request| {
+                let is_ready = looks.fetch_add(1, Ordering::Relaxed) > 3;
+                match request.uri().query() {
+                    None => text(200, &listing(u64::from(is_ready))),
+                    Some(_) => error(503, "waiting"),
+                }
+            })
+        });
+        assert_eq!(found.unwrap(), "b.1");
+    }
+
+    #[tokio::test]
+    async fn unchanged_volume_times_out() {
+        let server = TestServer::new(|request| match request.uri().query() {
+            None => text(200, &listing(3)),
+            Some(_) => revision(304, "b.3"),
+        });
+        let failure = wait(&server.client(), Some("b.3"), SHORT).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::TimedOut);
+        assert_eq!(failure.error.to_string(), "volume `db` has not changed within 80ms");
+    }
+
+    #[tokio::test]
+    async fn absent_sidecar_times_out_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let failure = wait(&client_in(&dir), None, SHORT).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::TimedOut);
+        assert!(failure.error.to_string().contains("there is no socket"), "{}", failure.error);
+    }
+
+    #[tokio::test]
+    async fn what_no_time_can_heal_ends_at_once() {
+        let server = TestServer::new(|_| text(200, r#"{"secrets":[]}"#));
+        let failure = wait(&server.client(), None, LONG).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound);
+        let server = TestServer::new(|_| error(403, "no"));
+        let failure = wait(&server.client(), None, LONG).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Denied);
+    }
+
+    #[test]
+    fn timeout_has_a_unit_and_a_limit() {
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
+        assert!(timeout("60").is_err());
+        assert!(timeout("8days").unwrap_err().contains("7days"));
+    }
+}

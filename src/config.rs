@@ -1,0 +1,207 @@
+//! The configuration of the sidecar.
+//!
+//! [`Raw`] is what stands on the command line and in the environment, [`Config`] is what it means
+//! together with the file. Flags win over variables, variables over the file, and the file over
+//! the defaults. Everything is checked on the way: a [`Config`] is never validated again, and no
+//! `Option` in it means "default". All mistakes are reported together, each with the setting, the
+//! place it was made in and what is allowed, and none with the value, which may be a misplaced
+//! secret.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub(crate) use self::given::ConfigError;
+use self::given::{Given, Problem};
+pub(crate) use self::setting::Raw;
+use self::setting::Setting;
+use self::value::Parsed;
+pub(crate) use self::volume::VolumeConfig;
+use crate::secrets::{
+    Builder, DEFAULT_POLL_INTERVAL, Detector, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, Secrets,
+    VolumeOptions,
+};
+
+mod file;
+mod given;
+pub(crate) mod setting;
+mod show;
+mod value;
+mod volume;
+
+/// Where the sidecar listens, and where the client commands look for it.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/secretwatch/secretwatch.sock";
+/// Only the sidecar's own user.
+const DEFAULT_SOCKET_MODE: u32 = 0o600;
+/// What `sockaddr_un` has room for, without the NUL at its end.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Enough for a thousand waiting clients beside the probes.
+const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+/// Each connection takes a descriptor, and more than these are not to be had.
+const MAX_CONNECTIONS: usize = 65_536;
+/// Well below the 30 s after which Kubernetes kills.
+const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nobody waits longer for a pod.
+const MAX_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bits that let others than the socket's owner connect: that takes write permission.
+const OTHERS_MAY_CONNECT: u32 = 0o022;
+
+/// The form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// At least one.
+    pub(crate) volumes: Vec<VolumeConfig>,
+    pub(crate) detector: Detector,
+    pub(crate) poll_interval: Duration,
+    pub(crate) socket: PathBuf,
+    pub(crate) socket_mode: u32,
+    pub(crate) allow_uid: Vec<u32>,
+    pub(crate) allow_gid: Vec<u32>,
+    /// No token is asked for where `None`.
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) max_connections: usize,
+    /// Nothing listens on TCP where `None`.
+    pub(crate) metrics_addr: Option<SocketAddr>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: LevelFilter,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Config {
+    /// Checks what was given and reads the file, if one is named.
+    ///
+    /// # Errors
+    /// Where any setting cannot be used; the error lists all of them.
+    pub(crate) fn load(raw: &Raw) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let file = raw.given(&setting::CONFIG).map(|given| {
+            let path = given.values.first().map_or(Path::new(""), Path::new);
+            file::File::read(path, &given.place, &mut problems)
+        });
+        let file = file.unwrap_or_default();
+        let mut check = Check { raw, file: &file, problems };
+        let config = check.config();
+        ConfigError::of(check.problems)?;
+        Ok(config)
+    }
+
+    /// The watch that this configuration asks for.
+    pub(crate) fn builder(&self) -> Builder {
+        let builder = Secrets::builder().detector(self.detector).poll_interval(self.poll_interval);
+        self.volumes.iter().fold(builder, |builder, volume| builder.volume(options(volume)))
+    }
+
+    /// What is allowed and yet hardly meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let own = own_uid();
+        let lets_others_in = !self.allow_gid.is_empty() || self.allow_uid.iter().any(|u| *u != own);
+        let mut warnings = Vec::new();
+        if lets_others_in && self.socket_mode & OTHERS_MAY_CONNECT == 0 {
+            warnings.push(format!(
+                "allow_uid or allow_gid let others in, and socket_mode {:04o} shuts them out; \
+                 connecting takes write permission, such as 0660 or 0666",
+                self.socket_mode
+            ));
+        }
+        warnings
+    }
+}
+
+fn options(volume: &VolumeConfig) -> VolumeOptions {
+    let mut options =
+        VolumeOptions::new(&volume.path).named(volume.name.as_str()).max_bytes(volume.max_bytes);
+    if volume.allow_empty {
+        options = options.allow_empty();
+    }
+    volume.require.iter().fold(options, |options, key| options.require(key.as_str()))
+}
+
+/// Takes settings out of the layers, and collects what is wrong with them.
+struct Check<'a> {
+    raw: &'a Raw,
+    file: &'a file::File,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn config(&mut self) -> Config {
+        let allow_gid = self.list(&setting::ALLOW_GID, id);
+        let mut allow_uid = self.list(&setting::ALLOW_UID, id);
+        if allow_uid.is_empty() && allow_gid.is_empty() {
+            allow_uid.push(own_uid());
+        }
+        Config {
+            volumes: volume::check(self.raw, self.file, &mut self.problems),
+            detector: self.one(&setting::DETECTOR, value::detector).unwrap_or_default(),
+            poll_interval: self
+                .one(&setting::POLL_INTERVAL, |v| {
+                    value::duration(v, &(MIN_POLL_INTERVAL..=MAX_POLL_INTERVAL))
+                })
+                .unwrap_or(DEFAULT_POLL_INTERVAL),
+            socket: self
+                .one(&setting::SOCKET, value::socket)
+                .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            socket_mode: self
+                .one(&setting::SOCKET_MODE, value::mode)
+                .unwrap_or(DEFAULT_SOCKET_MODE),
+            allow_uid,
+            allow_gid,
+            token_file: self.one(&setting::TOKEN_FILE, value::path),
+            max_connections: self
+                .one(&setting::MAX_CONNECTIONS, |v| value::number(v, &(1..=MAX_CONNECTIONS)))
+                .unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            metrics_addr: self.one(&setting::METRICS_ADDR, value::address),
+            log_format: self
+                .one(&setting::LOG_FORMAT, value::log_format)
+                .unwrap_or(LogFormat::Text),
+            log_level: self.one(&setting::LOG_LEVEL, value::log_level).unwrap_or(LevelFilter::INFO),
+            shutdown_timeout: self
+                .one(&setting::SHUTDOWN_TIMEOUT, |v| {
+                    value::duration(v, &(Duration::ZERO..=MAX_SHUTDOWN_TIMEOUT))
+                })
+                .unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+        }
+    }
+
+    /// The layers, from the strongest to the weakest.
+    fn given(&self, setting: &Setting) -> Option<Given> {
+        self.raw.given(setting).or_else(|| self.file.given(setting)).cloned()
+    }
+
+    fn one<T>(&mut self, setting: &Setting, parse: impl Fn(&OsStr) -> Parsed<T>) -> Option<T> {
+        let given = self.given(setting)?;
+        let parsed = parse(given.values.first()?);
+        parsed.map_err(|message| self.problems.push(Problem::at(&given.place, message))).ok()
+    }
+
+    fn list<T>(&mut self, setting: &Setting, parse: impl Fn(&OsStr) -> Parsed<T>) -> Vec<T> {
+        let Some(given) = self.given(setting) else { return Vec::new() };
+        let parsed: Parsed<Vec<T>> = given.values.iter().map(|value| parse(value)).collect();
+        parsed.unwrap_or_else(|message| {
+            self.problems.push(Problem::at(&given.place, message));
+            Vec::new()
+        })
+    }
+}
+
+/// `u32::MAX` stands for "nobody" in system calls.
+fn id(value: &OsStr) -> Parsed<u32> {
+    value::number(value, &(0..=u32::MAX - 1))
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Shows a configuration as the file that would mean the same. It holds paths and rules, and no
+//! secret: even the token is only a path here.
+
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use humantime::format_duration;
+
+use super::{Config, LogFormat, VolumeConfig};
+use crate::name::KeyName;
+use crate::secrets::Detector;
+
+impl Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "detector = {}", quoted(detector(self.detector)))?;
+        writeln!(f, "poll_interval = {}", quoted(&format_duration(self.poll_interval)))?;
+        writeln!(f, "socket = {}", path(&self.socket))?;
+        writeln!(f, "socket_mode = \"{:04o}\"", self.socket_mode)?;
+        writeln!(f, "allow_uid = {:?}", self.allow_uid)?;
+        writeln!(f, "allow_gid = {:?}", self.allow_gid)?;
+        match &self.token_file {
+            Some(file) => writeln!(f, "token_file = {}", path(file))?,
+            None => writeln!(f, "# token_file: no token is asked for")?,
+        }
+        writeln!(f, "max_connections = {}", self.max_connections)?;
+        match &self.metrics_addr {
+            Some(address) => writeln!(f, "metrics_addr = {}", quoted(address))?,
+            None => writeln!(f, "# metrics_addr: nothing listens on TCP")?,
+        }
+        writeln!(f, "log_format = {}", quoted(log_format(self.log_format)))?;
+        writeln!(f, "log_level = {}", quoted(&self.log_level))?;
+        writeln!(f, "shutdown_timeout = {}", quoted(&format_duration(self.shutdown_timeout)))?;
+        self.volumes.iter().try_for_each(|volume| volume.fmt(f))
+    }
+}
+
+impl Display for VolumeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let require: Vec<_> = self.require.iter().map(KeyName::as_str).map(quoted).collect();
+        writeln!(f, "\n[[volume]]")?;
+        writeln!(f, "name = {}", quoted(&self.name))?;
+        writeln!(f, "path = {}", path(&self.path))?;
+        writeln!(f, "require = [{}]", require.join(", "))?;
+        writeln!(f, "max_bytes = {}", self.max_bytes)?;
+        writeln!(f, "allow_empty = {}", self.allow_empty)
+    }
+}
+
+fn detector(detector: Detector) -> &'static str {
+    match detector {
+        Detector::Auto => "auto",
+        Detector::Poll => "poll",
+    }
+}
+
+fn log_format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+}
+
+/// What is not UTF-8 cannot be written in TOML and is shown approximately.
+fn path(path: &Path) -> String {
+    quoted(&path.display())
+}
+
+/// A TOML string. Control characters are escaped, so that no path can forge a line.
+fn quoted(text: &(impl Display + ?Sized)) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
