@@ -34,6 +34,12 @@ pub(crate) enum Control {
 pub(crate) struct EngineHandle(#[allow(dead_code)] Vec<Publisher>);
 
 impl EngineHandle {
+    /// A handle to no engine, for tests that publish by themselves.
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn for_test() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn send(&self, _control: Control) {}
 }
 

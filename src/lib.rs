@@ -1,5 +1,7 @@
 //! secretwatch (crate docs follow)
 
+#[cfg(feature = "cli")]
+mod api;
 mod changes;
 mod engine;
 mod error;
