@@ -16,6 +16,7 @@ use crate::config::ConfigError;
 mod check_config;
 mod completions;
 mod connect;
+mod demo;
 mod follow;
 mod get;
 mod healthcheck;
@@ -23,6 +24,7 @@ mod list;
 mod listing;
 mod log;
 mod serve;
+mod simulate;
 mod status;
 mod table;
 mod wait;
@@ -143,6 +145,8 @@ enum Command {
     Follow(follow::Follow),
     Wait(wait::Wait),
     Healthcheck(healthcheck::Healthcheck),
+    Simulate(simulate::Simulate),
+    Demo(demo::Demo),
     Completions(completions::Completions),
 }
 
@@ -157,6 +161,8 @@ impl Command {
             Self::Follow(follow) => follow.run(),
             Self::Wait(wait) => wait.run(),
             Self::Healthcheck(check) => check.run(),
+            Self::Simulate(simulate) => simulate.run(),
+            Self::Demo(demo) => demo.run(),
             Self::Completions(completions) => completions.run(),
         }
     }

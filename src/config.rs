@@ -20,6 +20,7 @@ pub(crate) use self::setting::Raw;
 use self::setting::Setting;
 use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
+use crate::api::{DEFAULT_MAX_CONNECTIONS, MAX_MAX_CONNECTIONS};
 use crate::secrets::{
     Builder, DEFAULT_POLL_INTERVAL, Detector, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, Secrets,
     VolumeOptions,
@@ -38,10 +39,6 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/secretwatch/secretwatch.sock";
 const DEFAULT_SOCKET_MODE: u32 = 0o600;
 /// What `sockaddr_un` has room for, without the NUL at its end.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
-/// Enough for a thousand waiting clients beside the probes.
-const DEFAULT_MAX_CONNECTIONS: usize = 1024;
-/// Each connection takes a descriptor, and more than these are not to be had.
-const MAX_CONNECTIONS: usize = 65_536;
 /// Well below the 30 s after which Kubernetes kills.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nobody waits longer for a pod.
@@ -158,7 +155,7 @@ impl Check<'_> {
             allow_gid,
             token_file: self.one(&setting::TOKEN_FILE, value::path),
             max_connections: self
-                .one(&setting::MAX_CONNECTIONS, |v| value::number(v, &(1..=MAX_CONNECTIONS)))
+                .one(&setting::MAX_CONNECTIONS, |v| value::number(v, &(1..=MAX_MAX_CONNECTIONS)))
                 .unwrap_or(DEFAULT_MAX_CONNECTIONS),
             metrics_addr: self.one(&setting::METRICS_ADDR, value::address),
             log_format: self

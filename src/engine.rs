@@ -77,6 +77,12 @@ impl EngineHandle {
         // It fails only where the engine has ended, which its health tells.
         let _ = self.0.send(Event::LookNow);
     }
+
+    /// A handle to no engine, for tests that publish by themselves.
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn for_test() -> Self {
+        Self(channel().0)
+    }
 }
 
 impl Drop for EngineHandle {

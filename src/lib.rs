@@ -75,13 +75,13 @@
 #[cfg(feature = "cli")]
 mod api;
 mod changes;
-mod detect;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 mod client;
 #[cfg(feature = "cli")]
 mod config;
+mod detect;
 mod engine;
 mod error;
 mod gate;

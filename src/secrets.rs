@@ -333,6 +333,39 @@ impl Secrets {
         self.0.health.is_alive()
     }
 
+    /// Volumes of these names without an engine, and the publishers that stand in for it.
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn for_test(names: &[&str]) -> (Self, Vec<crate::store::Publisher>) {
+        use crate::snapshot::{Contents, Label};
+        let volume = |name: &&str| {
+            let name: VolumeName = name.parse().expect("a test names its volumes well");
+            let label = Label {
+                volume: name.clone(),
+                boot: "boot".into(),
+                generation: 0,
+                published_at: None,
+                observed_at: std::time::SystemTime::UNIX_EPOCH,
+            };
+            let initial = Snapshot::new(label, Contents::default());
+            let (publisher, reader) = crate::store::channel(&initial, Status::default());
+            let path = Path::new("/etc").join(name.as_str());
+            (publisher, Arc::new(Entry { name, path, reader }))
+        };
+        let (publishers, entries) = names.iter().map(volume).unzip();
+        let core = Core {
+            entries,
+            engine: EngineHandle::for_test(),
+            metrics: Metrics::new().expect("the metrics are valid"),
+            health: Arc::new(Health::new()),
+        };
+        (Self(Arc::new(core)), publishers)
+    }
+
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn health(&self) -> &Health {
+        &self.0.health
+    }
+
     #[cfg(feature = "cli")]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics

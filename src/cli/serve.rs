@@ -96,7 +96,7 @@ async fn serve(
     secrets: Secrets,
     mut signals: Signals,
 ) -> Result<Exit, Failure> {
-    let running = bound.serve(secrets.clone());
+    let running = bound.serve(secrets.clone()).map_err(|e| Failure::new(Exit::Negative, e))?;
     let signal = loop {
         match signals.next().await {
             Wish::Stop(signal) => break signal,

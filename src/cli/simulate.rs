@@ -218,13 +218,15 @@ fn from_lines(
 
 /// Reads `{"key":"<base64>"}`. What it says of a mistake names the key and never shows a value.
 fn decode(line: &[u8]) -> Result<Payload, String> {
-    let values: BTreeMap<String, Zeroizing<String>> = serde_json::from_slice(line)
-        .map_err(|error| format!("{{\"key\":\"<base64>\"}} is expected (column {})", error.column()))?;
+    let values: BTreeMap<String, String> = serde_json::from_slice(line).map_err(|error| {
+        format!("{{\"key\":\"<base64>\"}} is expected (column {})", error.column())
+    })?;
     let mut payload = Payload::new();
     for (name, value) in values {
         let name = key(&name)?;
+        let base64 = Zeroizing::new(value);
         let value = STANDARD
-            .decode(value.as_bytes())
+            .decode(base64.as_bytes())
             .map_err(|_| format!("the value of `{name}` is not base64"))?;
         payload = payload.with(name.as_str(), value);
     }
@@ -320,7 +322,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let writer = AtomicWriter::new(root.path());
         for (line, said) in [
-            ("{\"a\":\"MQ==\"}\n{\"a\":\"canary!\"}", "line 2 of standard input: the value of `a` is not"),
+            (
+                "{\"a\":\"MQ==\"}\n{\"a\":\"canary!\"}",
+                "line 2 of standard input: the value of `a` is not",
+            ),
             ("{\"a\":\"canary\"", "line 1 of standard input: {\"key\":\"<base64>\"} is expected"),
             ("[\"canary\"]", "line 1 of standard input"),
             ("{\"../a\":\"MQ==\"}", "is no key"),

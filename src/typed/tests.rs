@@ -96,7 +96,7 @@ fn bytes_need_not_be_text() {
     assert_eq!(just::<Vec<u8>>(value).unwrap(), value);
     assert_eq!(just::<[u8; 3]>(value).unwrap(), value);
     assert_eq!(just::<Option<Vec<u8>>>(value).unwrap(), Some(value.to_vec()));
-    assert_eq!(just::<Vec<u8>>("").unwrap(), []);
+    assert_eq!(just::<Vec<u8>>("").unwrap(), Vec::<u8>::new());
     let text = "key `x` of volume `db` is not a list of bytes that fits its type";
     assert_eq!(error::<[u8; 2]>(value), text);
     assert_eq!(error::<[u8; 4]>(value), text);

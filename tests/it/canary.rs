@@ -9,7 +9,7 @@ use base64::Engine as _;
 use secretwatch::kubelet::{AtomicWriter, Payload};
 
 use crate::fixture::{DETECTORS, Watch, builder, eventually};
-use crate::sidecar::{BINARY, Process, Sidecar, stderr, stdout, volume};
+use crate::sidecar::{BINARY, Process, Sidecar, stderr, stdout};
 
 /// The canary, and the other forms in which it could leak.
 struct Canary {
@@ -69,7 +69,10 @@ fn value_leaves_only_where_it_was_asked_for() {
         canary.assert_absent("the metrics", &sidecar.get("/metrics").text());
         canary.assert_absent("the readiness", &sidecar.get("/readyz").text());
         let (_, log) = sidecar.stop();
-        assert!(log.to_lowercase().contains("trace") || log.contains("debug"), "not talkative: {log}");
+        assert!(
+            log.to_lowercase().contains("trace") || log.contains("debug"),
+            "not talkative: {log}"
+        );
         canary.assert_absent("the log", &log);
     }
     for output in outputs.into_iter().flatten() {

@@ -18,10 +18,7 @@ use crate::fixture::{DEADLINE, eventually, metric_in};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_secretwatch");
 
 /// Reads a stream to its end in the background, so that nobody blocks on a full pipe.
-fn collect(
-    mut stream: impl Read + Send + 'static,
-    output: &Arc<Mutex<Vec<u8>>>,
-) -> JoinHandle<()> {
+fn collect(mut stream: impl Read + Send + 'static, output: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];

@@ -1,0 +1,280 @@
+//! The socket API: HTTP/1.1 over a Unix socket, for the other processes of the pod.
+//!
+//! ```text
+//! socket ─ accept ─▶ peer ─▶ connection ─▶ route ─▶ token ─▶ volume · events · probe
+//!  (bind)   (how many)  (who)   (how slow)   (what)   (who)      wait · json · problem
+//! ```
+//!
+//! How it works. [`bind`] does everything that can fail because of a setting, before other threads
+//! exist. [`Bound::serve`] starts one task per listener; each owns its connections, so whoever ends
+//! the task ends them. [`Running::stop`] is the one way to end well: no new connections, the socket
+//! is removed, streams and long polls are told, requests at work finish.
+//!
+//! Absences: nothing here can change a secret; the TCP port has no route that knows a value; no
+//! value, token or query string is ever logged; nothing grows with the number of clients without a
+//! constant that bounds it.
+
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{IntGaugeVec, Opts, Registry};
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::secrets::{Secrets, Volume};
+
+mod accept;
+mod connection;
+mod events;
+mod json;
+mod peer;
+mod probe;
+mod problem;
+mod query;
+mod route;
+mod site;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod token;
+mod volume;
+mod wait;
+
+use accept::{Acceptor, Listener};
+use peer::Policy;
+use problem::Problem;
+use site::{Denied, Face, Site};
+use socket::{SocketError, SocketFile};
+use token::{TokenError, TokenFile};
+
+/// Connections to the socket where nothing else is asked for: every worker of a large application
+/// may hold one, and all of them together cost less than 64 MiB.
+pub(crate) const DEFAULT_MAX_CONNECTIONS: usize = 2048;
+/// The most connections that may be asked for: each is a file descriptor, and the usual hard limit
+/// of a container allows a little more than this.
+pub(crate) const MAX_MAX_CONNECTIONS: usize = 65_536;
+/// Connections to the TCP port: a scraper and a kubelet need one each.
+const MAX_TCP_CONNECTIONS: usize = 64;
+/// Of every so many connections one is kept free of long polls and streams, so that a request that
+/// wants an answer at once still gets one.
+const WAITING_SHARE: usize = 8;
+/// Event streams. Each may hold on to the snapshot before the current one for as long as its client
+/// is slow, so there may be fewer of them than of long polls.
+const MAX_STREAMS: usize = 256;
+
+/// Where the socket is and who may use it.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketOptions {
+    /// An absolute path of at most [`socket::MAX_PATH_BYTES`].
+    pub(crate) path: PathBuf,
+    /// The socket's permission bits: `0o600` admits processes of the own user only.
+    pub(crate) mode: u32,
+    /// Users that are admitted besides the own one.
+    pub(crate) allow_uid: Vec<u32>,
+    /// Groups whose processes are admitted.
+    pub(crate) allow_gid: Vec<u32>,
+    /// A file with the bearer token that `/v1` then asks for.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What to serve on.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) socket: SocketOptions,
+    /// Where `/metrics`, `/livez` and `/readyz` are served over TCP as well.
+    pub(crate) metrics_addr: Option<SocketAddr>,
+    /// 1 to [`MAX_MAX_CONNECTIONS`].
+    pub(crate) max_connections: usize,
+    /// The label `mode` of `secretwatch_build_info`: which way of running this is.
+    pub(crate) mode: &'static str,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, Error)]
+pub(crate) enum BindError {
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("max connections {0}: 1 to {MAX_MAX_CONNECTIONS} are allowed")]
+    MaxConnections(usize),
+    #[error("metrics address {0} cannot be listened on")]
+    MetricsAddr(SocketAddr, #[source] std::io::Error),
+    #[error("the operating system refuses to watch a listener")]
+    Listen(#[source] std::io::Error),
+    #[error("metrics cannot be registered")]
+    Metrics(#[source] prometheus::Error),
+    #[error("metrics cannot be registered")]
+    SecretsMetrics(#[source] crate::error::Error),
+}
+
+/// Makes the listeners. Call it before other threads are started: it changes the process's umask
+/// for a moment.
+///
+/// # Errors
+/// Where a setting is not allowed, or a listener cannot be made.
+pub(crate) fn bind(options: &Options) -> Result<Bound, BindError> {
+    if !(1..=MAX_MAX_CONNECTIONS).contains(&options.max_connections) {
+        return Err(BindError::MaxConnections(options.max_connections));
+    }
+    let token = options.socket.token_file.clone().map(TokenFile::open).transpose()?;
+    let tcp = options.metrics_addr.map(bind_tcp).transpose()?;
+    // Last, so that no socket has to be taken back where something else fails.
+    let (unix, file) = socket::bind(&options.socket.path, options.socket.mode)?;
+    Ok(Bound {
+        unix,
+        file,
+        tcp,
+        token,
+        policy: Policy::new(&options.socket),
+        max_connections: options.max_connections,
+        mode: options.mode,
+    })
+}
+
+fn bind_tcp(addr: SocketAddr) -> Result<(StdTcpListener, SocketAddr), BindError> {
+    let failed = |e| BindError::MetricsAddr(addr, e);
+    let listener = StdTcpListener::bind(addr).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The listeners, which clients can connect to already. Dropping it removes the socket.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    unix: StdUnixListener,
+    file: SocketFile,
+    tcp: Option<(StdTcpListener, SocketAddr)>,
+    token: Option<TokenFile>,
+    policy: Policy,
+    max_connections: usize,
+    mode: &'static str,
+}
+
+impl Bound {
+    /// The address of the TCP port, also where port 0 was asked for.
+    pub(crate) fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|&(_, addr)| addr)
+    }
+
+    /// Starts to answer. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch the listeners, or `secrets` has metrics that cannot be
+    /// registered; both are defects of the surroundings and not of a setting.
+    pub(crate) fn serve(self, secrets: Secrets) -> Result<Running, BindError> {
+        let (stop, stopping) = watch::channel(false);
+        let unix = UnixListener::from_std(self.unix).map_err(BindError::Listen)?;
+        let tcp = self.tcp.map(|(tcp, _)| TcpListener::from_std(tcp)).transpose();
+        let tcp = tcp.map_err(BindError::Listen)?;
+        let registry = registry(&secrets, self.mode)?;
+        let api = Arc::new(Api::new(secrets, registry, self.max_connections, stopping.clone()));
+        let mut tasks = JoinSet::new();
+        let acceptor = Acceptor {
+            listener: Listener::Unix { listener: unix, policy: self.policy, _file: self.file },
+            site: Arc::new(Site::new(&api, Face::Socket, self.token)),
+            max_connections: self.max_connections,
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(acceptor.run());
+        if let Some(tcp) = tcp {
+            let acceptor = Acceptor {
+                listener: Listener::Tcp(tcp),
+                site: Arc::new(Site::new(&api, Face::Port, None)),
+                max_connections: MAX_TCP_CONNECTIONS,
+                stopping,
+            };
+            tasks.spawn(acceptor.run());
+        }
+        Ok(Running { stop, tasks })
+    }
+}
+
+fn registry(secrets: &Secrets, mode: &str) -> Result<Registry, BindError> {
+    let registry = Registry::new();
+    secrets.register_metrics(&registry).map_err(BindError::SecretsMetrics)?;
+    let info = Opts::new("secretwatch_build_info", "What is running, and how; always 1.");
+    let info = IntGaugeVec::new(info, &["version", "mode"]).map_err(BindError::Metrics)?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION"), mode]).set(1);
+    registry.register(Box::new(info)).map_err(BindError::Metrics)?;
+    registry.register(Box::new(ProcessCollector::for_self())).map_err(BindError::Metrics)?;
+    Ok(registry)
+}
+
+/// The API at work. Dropping it cuts every connection and removes the socket.
+#[derive(Debug)]
+pub(crate) struct Running {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Accepts nothing more, removes the socket, ends streams and long polls, and lets requests at
+    /// work finish. `false` if the deadline cut connections off.
+    pub(crate) async fn stop(mut self, deadline: Duration) -> bool {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, all).await.is_ok() {
+            return true;
+        }
+        self.tasks.shutdown().await;
+        false
+    }
+}
+
+/// What the handlers share.
+struct Api {
+    secrets: Secrets,
+    /// The same volumes for as long as the process lives; kept, so that a look-up copies nothing.
+    volumes: Box<[Volume]>,
+    registry: Registry,
+    denied: Denied,
+    /// One permit per long poll or stream.
+    waiting: Arc<Semaphore>,
+    /// One permit per stream.
+    streams: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    fn new(
+        secrets: Secrets,
+        registry: Registry,
+        max_connections: usize,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let reserved = max_connections / WAITING_SHARE;
+        Self {
+            volumes: secrets.volumes().collect(),
+            denied: Denied::new(&secrets.metrics().api_denied),
+            secrets,
+            registry,
+            waiting: Arc::new(Semaphore::new(max_connections - reserved)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            stopping,
+        }
+    }
+
+    fn volume(&self, name: &str) -> Result<&Volume, Problem> {
+        let found = self.volumes.iter().find(|volume| volume.name().as_str() == name);
+        found.ok_or_else(|| Problem::unknown_volume(name, &self.volumes))
+    }
+
+    /// Ends once the API is asked to stop.
+    async fn stopped(&self) {
+        stopped(self.stopping.clone()).await;
+    }
+}
+
+/// Ends once the API is asked to stop, or whoever could ask is gone.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that the sender is gone, and then there is nobody to serve for.
+    let _ = stopping.wait_for(|&is_stopping| is_stopping).await;
+}
