@@ -149,8 +149,9 @@ fn bind_tcp(addr: SocketAddr) -> Result<(StdTcpListener, SocketAddr), BindError>
 /// The listeners, which clients can connect to already. Dropping it removes the socket.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    unix: StdUnixListener,
+    /// Comes before the listener, see there.
     file: SocketFile,
+    unix: StdUnixListener,
     tcp: Option<(StdTcpListener, SocketAddr)>,
     token: Option<TokenFile>,
     policy: Policy,

@@ -193,6 +193,9 @@ fn bind_with_mode(descriptor: &OwnedFd, address: &UnixAddr, mode: u32) -> nix::R
 }
 
 /// The socket's file, removed on drop if it is still the one that was made.
+///
+/// Drop it before the listener: as long as that is open, no other file can have the same inode, and
+/// no other instance takes the socket for a stale one.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -383,12 +386,12 @@ mod tests {
     }
 
     #[test]
-    fn socket_of_a_successor_is_not_removed() {
+    fn socket_that_somebody_put_in_its_place_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
-        let (listener, file) = bind(&path, 0o600).unwrap();
-        drop(listener);
-        let (_listener, _file) = bind(&path, 0o600).unwrap();
+        let (_listener, file) = bind(&path, 0o600).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
         drop(file);
         UnixStream::connect(&path).unwrap();
     }
