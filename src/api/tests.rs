@@ -31,6 +31,7 @@ struct Fixture {
     _tls: Publisher,
     secrets: Secrets,
     metrics_addr: Option<SocketAddr>,
+    max_connections: usize,
 }
 
 fn options(dir: &Path) -> Options {
@@ -56,13 +57,13 @@ impl Fixture {
         set(&mut options);
         let mut bound = bind(&options).unwrap();
         tamper(&mut bound);
-        let metrics_addr = bound.metrics_addr();
+        let (metrics_addr, max_connections) = (bound.metrics_addr(), bound.max_connections);
         let (secrets, mut publishers) = Secrets::for_test(&["db", "tls"]);
         let tls = publishers.pop().unwrap();
         publish(&tls, "tls", 1, &[("tls.crt", "cert")]);
         let running = bound.serve(secrets.clone()).unwrap();
         let db = publishers.pop().unwrap();
-        Self { dir, running, db, _tls: tls, secrets, metrics_addr }
+        Self { dir, running, db, _tls: tls, secrets, metrics_addr, max_connections }
     }
 
     /// With a first snapshot: `user` is `u1`, `db/password` is `p1`.
@@ -85,14 +86,21 @@ impl Fixture {
         self.connect().await.get(path).await
     }
 
-    /// Waits until the metrics say so.
-    async fn until_metrics_have(&self, line: &str) {
-        let seen = async {
-            while !self.get("/metrics").await.text().contains(line) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(SOON, seen).await.unwrap_or_else(|_| panic!("never: {line}"));
+    /// Waits until exactly so many long polls and streams are waiting.
+    async fn until_waiting(&self, count: usize) {
+        let waiting = &self.running.api.waiting;
+        let places = self.max_connections - self.max_connections / WAITING_SHARE;
+        until("so many wait", async || places - waiting.available_permits() == count).await;
+    }
+}
+
+/// Waits for something observable. The limit is in real time, because virtual time stands still as
+/// long as somebody looks.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_so().await {
+        assert!(since.elapsed() < SOON, "never: {what}");
+        tokio::task::yield_now().await;
     }
 }
 
