@@ -1,8 +1,8 @@
 //! The socket API: HTTP/1.1 over a Unix socket, for the other processes of the pod.
 //!
 //! ```text
-//! socket ─ accept ─▶ peer ─▶ connection ─▶ route ─▶ token ─▶ volume · events · probe
-//!  (bind)   (how many)  (who)   (how slow)   (what)   (who)      wait · json · problem
+//! socket ─▶ accept ─▶ peer ─▶ connection ─▶ site ─▶ token ─▶ route ─▶ volume · events · probe
+//! (bind)  (how many)  (who)  (how slow)            (who)   (what)    wait · query · json · problem
 //! ```
 //!
 //! How it works. [`bind`] does everything that can fail because of a setting, before other threads
@@ -31,6 +31,7 @@ use crate::secrets::{Secrets, Volume};
 
 mod accept;
 mod connection;
+mod document;
 mod events;
 mod json;
 mod peer;
@@ -47,6 +48,7 @@ mod volume;
 mod wait;
 
 use accept::{Acceptor, Listener};
+use document::Documents;
 use peer::Policy;
 use problem::Problem;
 use site::{Denied, Face, Site};
@@ -54,7 +56,7 @@ use socket::{SocketError, SocketFile};
 use token::{TokenError, TokenFile};
 
 /// Connections to the socket where nothing else is asked for: every worker of a large application
-/// may hold one, and all of them together cost less than 64 MiB.
+/// may hold one, and all of them together cost this process less than 64 MiB.
 pub(crate) const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 /// The most connections that may be asked for: each is a file descriptor, and the usual hard limit
 /// of a container allows a little more than this.
@@ -149,8 +151,9 @@ fn bind_tcp(addr: SocketAddr) -> Result<(StdTcpListener, SocketAddr), BindError>
 /// The listeners, which clients can connect to already. Dropping it removes the socket.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    unix: StdUnixListener,
+    /// Comes before the listener, see there.
     file: SocketFile,
+    unix: StdUnixListener,
     tcp: Option<(StdTcpListener, SocketAddr)>,
     token: Option<TokenFile>,
     policy: Policy,
@@ -193,7 +196,12 @@ impl Bound {
             };
             tasks.spawn(acceptor.run());
         }
-        Ok(Running { stop, tasks })
+        Ok(Running {
+            stop,
+            tasks,
+            #[cfg(test)]
+            api,
+        })
     }
 }
 
@@ -209,10 +217,12 @@ fn registry(secrets: &Secrets, mode: &str) -> Result<Registry, BindError> {
 }
 
 /// The API at work. Dropping it cuts every connection and removes the socket.
-#[derive(Debug)]
 pub(crate) struct Running {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Lets tests wait until somebody waits.
+    #[cfg(test)]
+    api: Arc<Api>,
 }
 
 impl Running {
@@ -233,7 +243,7 @@ impl Running {
 struct Api {
     secrets: Secrets,
     /// The same volumes for as long as the process lives; kept, so that a look-up copies nothing.
-    volumes: Box<[Volume]>,
+    volumes: Box<[Served]>,
     registry: Registry,
     denied: Denied,
     /// One permit per long poll or stream.
@@ -252,7 +262,7 @@ impl Api {
     ) -> Self {
         let reserved = max_connections / WAITING_SHARE;
         Self {
-            volumes: secrets.volumes().collect(),
+            volumes: secrets.volumes().map(Served::from).collect(),
             denied: Denied::new(&secrets.metrics().api_denied),
             secrets,
             registry,
@@ -262,14 +272,30 @@ impl Api {
         }
     }
 
-    fn volume(&self, name: &str) -> Result<&Volume, Problem> {
-        let found = self.volumes.iter().find(|volume| volume.name().as_str() == name);
-        found.ok_or_else(|| Problem::unknown_volume(name, &self.volumes))
+    fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        self.volumes.iter().map(|served| &served.volume)
+    }
+
+    fn volume(&self, name: &str) -> Result<&Served, Problem> {
+        let found = self.volumes.iter().find(|served| served.volume.name().as_str() == name);
+        found.ok_or_else(|| Problem::unknown_volume(name, self.volumes()))
     }
 
     /// Ends once the API is asked to stop.
     async fn stopped(&self) {
         stopped(self.stopping.clone()).await;
+    }
+}
+
+/// A volume, and what is on its way to clients.
+struct Served {
+    volume: Volume,
+    documents: Documents,
+}
+
+impl From<Volume> for Served {
+    fn from(volume: Volume) -> Self {
+        Self { volume, documents: Documents::default() }
     }
 }
 

@@ -9,6 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -27,6 +29,10 @@ const MAX_REFUSALS: usize = 32;
 const LINGER: Duration = Duration::from_secs(1);
 /// What of a refused request is read at a time; nothing is kept.
 const LINGER_BUFFER: usize = 512;
+/// What the kernel may hold of an answer that a client on the socket does not read (it doubles the
+/// number): a third of the usual default, which times all connections would be the most memory by
+/// far.
+const SEND_BUFFER: usize = 32 * 1024;
 /// The first pause after accepting failed, doubled each time: out of file descriptors the listener
 /// stays readable, and without a pause the loop would spin.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
@@ -99,6 +105,8 @@ impl Acceptor {
     fn admit(&self, stream: Stream, connections: &mut JoinSet<()>, refusals: &mut JoinSet<()>) {
         match (stream, &self.listener) {
             (Stream::Unix(stream), Listener::Unix { policy, .. }) => {
+                // Where it cannot be set, answers are the same and the bound is the system's.
+                let _ = setsockopt(&stream, SndBuf, &SEND_BUFFER);
                 let peer = stream.peer_cred().ok().map(|peer| (peer.uid(), peer.gid()));
                 match peer.filter(|&(uid, gid)| policy.admits(uid, gid)) {
                     Some((uid, _)) => self.serve(stream, Some(uid), connections, refusals),

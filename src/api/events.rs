@@ -59,11 +59,11 @@ pub(super) async fn events(
 /// The volumes of these names, each once; all where there are none.
 fn chosen(api: &Api, mut names: Vec<String>) -> Result<Vec<Volume>, Problem> {
     if names.is_empty() {
-        return Ok(api.volumes.to_vec());
+        return Ok(api.volumes().cloned().collect());
     }
     names.sort_unstable();
     names.dedup();
-    names.iter().map(|name| api.volume(name).cloned()).collect()
+    names.iter().map(|name| Ok(api.volume(name)?.volume.clone())).collect()
 }
 
 struct Follow {

@@ -31,7 +31,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         return "ok\n".into_response();
     }
     let mut text = String::new();
-    for volume in api.volumes.iter().filter(|volume| !volume.is_ready()) {
+    for volume in api.volumes().filter(|volume| !volume.is_ready()) {
         let status = volume.status();
         let trouble = status.trouble.as_ref().map(Trouble::to_string);
         let trouble = trouble.as_deref().unwrap_or("it has not been read yet");

@@ -116,8 +116,8 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden_peer", message)
     }
 
-    pub(super) fn unknown_volume(name: &str, known: &[Volume]) -> Self {
-        let known: Vec<&str> = known.iter().map(|volume| volume.name().as_str()).collect();
+    pub(super) fn unknown_volume<'a>(name: &str, known: impl Iterator<Item = &'a Volume>) -> Self {
+        let known: Vec<&str> = known.map(|volume| volume.name().as_str()).collect();
         let message =
             format!("no volume is named {}; there are: {}", shown(name), known.join(", "));
         Self::new(StatusCode::NOT_FOUND, "unknown_volume", message)

@@ -11,8 +11,8 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use zeroize::Zeroizing;
 
+use super::document::Share;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::wait::{self, Waited};
@@ -31,7 +31,7 @@ type Answer = Result<Response, Problem>;
 /// `GET /v1/secrets`
 pub(super) async fn list(State(api): Shared, request: Request) -> Answer {
     query::none(request.uri())?;
-    let entries: Result<Vec<String>, _> = api.volumes.iter().map(json::entry).collect();
+    let entries: Result<Vec<String>, _> = api.volumes().map(json::entry).collect();
     let entries = entries.map_err(|_| Problem::internal("the list cannot be written"))?;
     let document = format!(r#"{{"secrets":[{}]}}"#, entries.join(","));
     let mut response = Response::new(Body::from(document));
@@ -49,16 +49,16 @@ pub(super) async fn get(
     let (head, _) = request.into_parts();
     let query = Query::parse(&head.uri, &["format", "after", "timeout"])?;
     let volume = api.volume(&name)?;
-    let snapshot = match wait::snapshot(&api, volume, query.wait.as_ref()).await? {
+    let snapshot = match wait::snapshot(&api, &volume.volume, query.wait.as_ref()).await? {
         Waited::Snapshot(snapshot) => snapshot,
         Waited::Unchanged(snapshot) => return Ok(not_modified(&snapshot)),
     };
     if is_known(&head.headers, &snapshot) {
         return Ok(not_modified(&snapshot));
     }
-    let document = json::document(&snapshot, query.format)
-        .map_err(|_| Problem::internal("the document cannot be written"))?;
-    Ok(respond(&snapshot, JSON, Bytes::from_owner(Document(document))))
+    let document = volume.documents.of(&snapshot, query.format);
+    let document = document.map_err(|_| Problem::internal("the document cannot be written"))?;
+    Ok(respond(&snapshot, JSON, Bytes::from_owner(Share(document))))
 }
 
 /// `GET /v1/secrets/{name}/{key…}`
@@ -71,7 +71,7 @@ pub(super) async fn key(
     let (head, _) = request.into_parts();
     let query = Query::parse(&head.uri, &["after", "timeout"])?;
     let volume = api.volume(&name)?;
-    let snapshot = match wait::snapshot(&api, volume, query.wait.as_ref()).await? {
+    let snapshot = match wait::snapshot(&api, &volume.volume, query.wait.as_ref()).await? {
         Waited::Snapshot(snapshot) => snapshot,
         Waited::Unchanged(snapshot) => return Ok(not_modified(&snapshot)),
     };
@@ -94,15 +94,6 @@ struct Value {
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
         self.snapshot.get(&self.key).map_or(&[], Secret::expose)
-    }
-}
-
-/// A document with values, wiped once it is sent.
-struct Document(Zeroizing<Vec<u8>>);
-
-impl AsRef<[u8]> for Document {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 
