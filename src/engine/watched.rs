@@ -386,3 +386,6 @@ impl Watched {
         self.current.generation() > 0
     }
 }
+
+#[cfg(test)]
+mod tests;
