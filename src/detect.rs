@@ -8,6 +8,7 @@
 //! The engine clears the bits first and looks then, so a hint during a look causes another look.
 
 use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -174,7 +175,8 @@ pub(crate) struct WatchFailure {
 /// The one inotify instance of the process, for all volumes: instances are few (128 per user and
 /// node by default), and on some platforms all pods have the same user.
 pub(crate) struct Inotify {
-    watcher: INotifyWatcher,
+    /// Emptied only by `drop`.
+    watcher: Option<INotifyWatcher>,
 }
 
 impl Inotify {
@@ -184,8 +186,17 @@ impl Inotify {
     {
         // Links to directories are never followed, so neither are they watched.
         let config = notify::Config::default().with_follow_symlinks(false);
-        let watcher = INotifyWatcher::new(filter, config);
-        watcher.map(|watcher| Self { watcher }).map_err(|error| failure(&error))
+        let watcher = INotifyWatcher::new(filter, config).map_err(|error| failure(&error))?;
+        let mut inotify = Self { watcher: Some(watcher) };
+        // notify does not say where its thread cannot be started.
+        if inotify.is_running() { Ok(inotify) } else { Err(no_thread()) }
+    }
+
+    /// Whether notify's thread is there to report events. Its other calls panic where it is not;
+    /// this one, which configures nothing on Linux, gives an error.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let config = notify::Config::default();
+        self.watcher.as_mut().is_some_and(|watcher| watcher.configure(config).is_ok())
     }
 
     /// Watches a directory, from now on and anew: an older watch on the same path may belong to a
@@ -196,18 +207,42 @@ impl Inotify {
 
     /// Watches a directory and all directories below it, also those that are made later.
     pub(crate) fn watch_deep(&mut self, directory: &Path) -> Result<(), WatchFailure> {
-        self.watch_to(directory, RecursiveMode::Recursive)
+        // With a dot, a path that is a link is walked into, as notify does not follow links. It is
+        // the same path to everything that compares paths.
+        self.watch_to(&directory.join("."), RecursiveMode::Recursive)
     }
 
     fn watch_to(&mut self, directory: &Path, mode: RecursiveMode) -> Result<(), WatchFailure> {
         self.unwatch(directory);
-        self.watcher.watch(directory, mode).map_err(|error| failure(&error))
+        let watcher = self.running().ok_or_else(no_thread)?;
+        watcher.watch(directory, mode).map_err(|error| failure(&error))
     }
 
     /// Stops watching a directory.
     pub(crate) fn unwatch(&mut self, directory: &Path) {
-        // It fails where nothing was watched, which is what is wanted.
-        let _ = self.watcher.unwatch(directory);
+        if let Some(watcher) = self.running() {
+            // It fails where nothing was watched, which is what is wanted.
+            let _ = watcher.unwatch(directory);
+        }
+    }
+
+    fn running(&mut self) -> Option<&mut INotifyWatcher> {
+        if self.is_running() { self.watcher.as_mut() } else { None }
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        let watcher = self.watcher.take();
+        // notify panics here where its thread has ended before.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
+    }
+}
+
+fn no_thread() -> WatchFailure {
+    WatchFailure {
+        kind: WatchError::Instances,
+        detail: "notify's thread is not running: the limit of processes may be used up".to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Watched`](watched::Watched), which reads, judges and publishes. Nothing here can fail for good:
 //! what goes wrong is counted, said once, and tried again.
 
+mod settle;
 mod watch;
 mod watched;
 
@@ -35,6 +36,9 @@ const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// How often the poll looks where inotify cannot be relied on, unless it is asked to look more
 /// often anyway.
 const FAST_POLL: Duration = Duration::from_secs(1);
+
+/// How long at most before inotify is tried again where it could not be had.
+const RETRY_INOTIFY: Duration = Duration::from_secs(30);
 
 /// One volume to watch.
 pub(crate) struct Plan {
@@ -128,7 +132,7 @@ fn watcher(volumes: &[Watched], sender: &Sender<Event>, pace: Pace) -> Watcher {
         // It fails only where the engine has ended.
         let _ = sender.send(Event::Hint(index));
     };
-    Watcher::new(hinted, Arc::new(wake), pace.normal)
+    Watcher::new(hinted, Arc::new(wake), pace.normal.min(RETRY_INOTIFY))
 }
 
 /// Tells this process from the one before it. `RandomState` is seeded by the operating system.

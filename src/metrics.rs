@@ -82,6 +82,7 @@ pub(crate) struct Metrics {
     rejected: IntCounterVec,
     holding: IntGaugeVec,
     skipped: IntGaugeVec,
+    looks: IntCounterVec,
     read_retries: IntCounterVec,
     watch_up: IntGaugeVec,
     watch_events: IntCounterVec,
@@ -136,6 +137,11 @@ impl Metrics {
                 "Directory entries that cannot be keys and are left out.",
                 &["volume"],
             )?,
+            looks: counter(
+                "looks_total",
+                "Times the volume was read, for whatever reason.",
+                &["volume"],
+            )?,
             read_retries: counter(
                 "read_retries_total",
                 "Reads that were begun again because the volume changed under them.",
@@ -179,7 +185,7 @@ impl Metrics {
 
     /// Adds every family to `registry`.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let families: [Box<dyn Collector>; 15] = [
+        let families: [Box<dyn Collector>; 16] = [
             Box::new(self.generation.clone()),
             Box::new(self.secret_info.clone()),
             Box::new(self.snapshot_timestamp.clone()),
@@ -188,6 +194,7 @@ impl Metrics {
             Box::new(self.rejected.clone()),
             Box::new(self.holding.clone()),
             Box::new(self.skipped.clone()),
+            Box::new(self.looks.clone()),
             Box::new(self.read_retries.clone()),
             Box::new(self.watch_up.clone()),
             Box::new(self.watch_events.clone()),
@@ -218,6 +225,7 @@ impl Metrics {
             keys: self.snapshot_keys.with_label_values(&[name]),
             holding: self.holding.with_label_values(&[name]),
             skipped: self.skipped.with_label_values(&[name]),
+            looks: self.looks.with_label_values(&[name]),
             retries: self.read_retries.with_label_values(&[name]),
             watch_up: self.watch_up.with_label_values(&[name]),
             watch_events: self.watch_events.with_label_values(&[name]),
@@ -235,6 +243,7 @@ pub(crate) struct VolumeMetrics {
     pub(crate) keys: IntGauge,
     pub(crate) holding: IntGauge,
     pub(crate) skipped: IntGauge,
+    pub(crate) looks: IntCounter,
     pub(crate) retries: IntCounter,
     pub(crate) watch_up: IntGauge,
     pub(crate) watch_events: IntCounter,

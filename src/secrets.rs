@@ -242,7 +242,7 @@ fn check_interval(interval: Duration) -> Result<(), Error> {
 /// inotify watch.
 fn check_distinct(plans: &[Plan]) -> Result<(), Error> {
     let mut names = HashMap::new();
-    let mut paths = HashMap::new();
+    let mut paths: Vec<(PathBuf, &VolumeName)> = Vec::new();
     for plan in plans {
         if let Some(other) = names.insert(plan.name.as_str(), &plan.path) {
             return Err(Error::config(format!(
@@ -251,14 +251,19 @@ fn check_distinct(plans: &[Plan]) -> Result<(), Error> {
             )));
         }
         let real = plan.path.canonicalize().unwrap_or_else(|_| plan.path.clone());
-        if let Some(other) = paths.insert(real, &plan.name) {
+        if let Some(other) = paths.iter().find(|(path, _)| is_nested(path, &real)) {
             return Err(Error::config(format!(
-                "volumes `{other}` and `{}` are the same directory {:?}",
-                plan.name, plan.path
+                "volumes `{}` and `{}` are the same directory, or one is inside the other: {:?}",
+                other.1, plan.name, plan.path
             )));
         }
+        paths.push((real, &plan.name));
     }
     Ok(())
+}
+
+fn is_nested(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// The watch over one or more volumes. Copies share it; dropping the last handle (of this type,

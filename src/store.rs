@@ -59,8 +59,9 @@ pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader)
 }
 
 impl Publisher {
-    /// Makes accepted contents the current snapshot and wakes everybody who waits for one.
-    pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
+    /// Makes accepted contents the current snapshot. Whoever waits for one is told by
+    /// [`wake`](Self::wake).
+    pub(crate) fn store(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
         let snapshot = Snapshot::new(label, accepted.into_contents());
         let shared = &self.0;
         // First: nobody may see the new snapshot together with the trouble that it ends.
@@ -71,7 +72,19 @@ impl Publisher {
         for stripe in &shared.stripes {
             stripe.0.store(Arc::new(snapshot.clone()));
         }
-        shared.changed.notify(usize::MAX);
+        snapshot
+    }
+
+    /// Wakes everybody who waits for a snapshot.
+    pub(crate) fn wake(&self) {
+        self.0.changed.notify(usize::MAX);
+    }
+
+    /// Both at once, for tests.
+    #[cfg(test)]
+    pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
+        let snapshot = self.store(label, accepted, status);
+        self.wake();
         snapshot
     }
 

@@ -13,7 +13,7 @@
 mod payload;
 mod stamp;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 use std::time::SystemTime;
@@ -109,6 +109,8 @@ pub(crate) struct Reading {
     pub(crate) layout: Layout,
     /// What `..data` led to, for the poll to compare with.
     pub(crate) marker: Option<Marker>,
+    /// What `..data` said.
+    pub(crate) link: Option<OsString>,
     pub(crate) published_at: Option<SystemTime>,
     /// Whether there are directories below a plain volume, which need watches of their own.
     pub(crate) has_directories: bool,
@@ -186,6 +188,7 @@ fn attempt_atomic(
         payload.map(|payload| Reading {
             layout: Layout::Atomic,
             marker: Some(Marker::of(&stat)),
+            link: Some(target.as_os_str().to_owned()),
             published_at: stamp::published_at(target.file_name().unwrap_or_default(), &stat),
             has_directories: false,
             contents: payload.contents,
@@ -255,6 +258,7 @@ fn plain_reading(payload: Payload) -> Reading {
     Reading {
         layout: Layout::Plain,
         marker: None,
+        link: None,
         published_at: payload.modified_at,
         has_directories: payload.has_directories,
         contents: payload.contents,

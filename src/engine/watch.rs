@@ -4,6 +4,7 @@
 //! [`AUDIT`] proves it deaf (some sandboxes deliver no events at all). The volume then relies on
 //! the poll until an event arrives, which proves the opposite.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(super) struct Watcher {
     inotify: Option<Inotify>,
     hinted: Vec<(PathBuf, Arc<Hints>)>,
     wake: Wake,
+    /// What is watched at the moment, by the paths of the volumes.
+    watched: HashMap<PathBuf, Option<DirectoryId>>,
     /// How long to wait before inotify is tried again.
     retry_after: Duration,
 }
@@ -33,10 +36,13 @@ impl Watcher {
         wake: Wake,
         retry_after: Duration,
     ) -> Self {
-        Self { inotify: None, hinted, wake, retry_after }
+        Self { inotify: None, hinted, wake, watched: HashMap::new(), retry_after }
     }
 
     fn watch(&mut self, directory: &Path, depth: Depth) -> Result<(), WatchFailure> {
+        self.check_that_nobody_else_watches(directory)?;
+        // Without its thread it would never report anything.
+        self.inotify.take_if(|inotify| !inotify.is_running());
         let inotify = match &mut self.inotify {
             Some(inotify) => inotify,
             none => {
@@ -46,12 +52,31 @@ impl Watcher {
             }
         };
         match depth {
-            Depth::Shallow => inotify.watch(directory),
-            Depth::Deep => inotify.watch_deep(directory),
+            Depth::Shallow => inotify.watch(directory)?,
+            Depth::Deep => inotify.watch_deep(directory)?,
+        }
+        self.watched.insert(directory.to_owned(), DirectoryId::at(directory));
+        Ok(())
+    }
+
+    /// The kernel has one watch for a directory, whatever paths lead to it, and notify reports its
+    /// events under the path that came last.
+    fn check_that_nobody_else_watches(&self, directory: &Path) -> Result<(), WatchFailure> {
+        let id = DirectoryId::at(directory);
+        let is_same = |(path, other): &(&PathBuf, &Option<DirectoryId>)| {
+            path.as_path() != directory && id.is_some() && **other == id
+        };
+        match self.watched.iter().find(is_same) {
+            None => Ok(()),
+            Some((path, _)) => Err(WatchFailure {
+                kind: WatchError::Other,
+                detail: format!("it is the same directory as {path:?}, which is watched already"),
+            }),
         }
     }
 
     fn unwatch(&mut self, directory: &Path) {
+        self.watched.remove(directory);
         if let Some(inotify) = &mut self.inotify {
             inotify.unwatch(directory);
         }
@@ -67,16 +92,12 @@ enum Depth {
     Deep,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Armed {
-    directory: DirectoryId,
-    depth: Depth,
-}
-
 /// The watch of one volume.
 pub(super) struct Watch {
     path: PathBuf,
-    armed: Option<Armed>,
+    /// The directory that the watch is on.
+    armed: Option<DirectoryId>,
+    depth: Depth,
     is_deaf: bool,
     /// When a change that the poll has found has to have been reported.
     audit: Option<Instant>,
@@ -88,7 +109,15 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, armed: None, is_deaf: false, audit: None, retry_at: None, failed: None }
+        Self {
+            path,
+            armed: None,
+            depth: Depth::Shallow,
+            is_deaf: false,
+            audit: None,
+            retry_at: None,
+            failed: None,
+        }
     }
 
     /// Whether inotify can be relied on.
@@ -112,24 +141,18 @@ impl Watch {
         if self.armed.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        self.arm_to(Depth::Shallow, watcher, metrics, now);
+        self.try_to_arm(watcher, metrics, now);
         self.show(metrics);
     }
 
-    fn arm_to(
-        &mut self,
-        depth: Depth,
-        watcher: &mut Watcher,
-        metrics: &VolumeMetrics,
-        now: Instant,
-    ) {
-        let result = watcher.watch(&self.path, depth);
+    fn try_to_arm(&mut self, watcher: &mut Watcher, metrics: &VolumeMetrics, now: Instant) {
+        let result = watcher.watch(&self.path, self.depth);
         // After the watch: a directory that is replaced from here on says so in an event.
         match (result, DirectoryId::at(&self.path)) {
             (Ok(()), Some(directory)) => {
-                self.armed = Some(Armed { directory, depth });
+                self.armed = Some(directory);
                 self.retry_at = None;
-                if self.failed.take().is_some() {
+                if !self.is_deaf && self.failed.take().is_some() {
                     tracing::info!(volume = metrics.name(), "inotify watches the volume again");
                 }
             }
@@ -159,7 +182,7 @@ impl Watch {
 
     /// Whether the watch, if armed, is on the directory that is there now.
     pub(super) fn is_on_the_directory(&self) -> bool {
-        self.armed.is_none_or(|armed| DirectoryId::at(&self.path) == Some(armed.directory))
+        self.armed.is_none() || self.armed == DirectoryId::at(&self.path)
     }
 
     /// Lets go of the watch, so that the next look arms it anew.
@@ -182,14 +205,14 @@ impl Watch {
         now: Instant,
     ) -> bool {
         let wanted = if has_directories { Depth::Deep } else { Depth::Shallow };
-        let (Some(watcher), Some(armed)) = (watcher, self.armed) else { return false };
-        if armed.depth == wanted {
+        if std::mem::replace(&mut self.depth, wanted) == wanted || self.armed.is_none() {
             return false;
         }
+        let Some(watcher) = watcher else { return false };
         watcher.unwatch(&self.path);
-        self.arm_to(wanted, watcher, metrics, now);
+        self.try_to_arm(watcher, metrics, now);
         self.show(metrics);
-        true
+        self.armed.is_some()
     }
 
     /// An event has arrived: inotify hears.
@@ -214,15 +237,15 @@ impl Watch {
         self.audit
     }
 
-    /// Finds inotify deaf where an audit has run out.
+    /// Finds inotify deaf where an audit has run out; `true` if it did.
     pub(super) fn tick(
         &mut self,
         watcher: Option<&mut Watcher>,
         metrics: &VolumeMetrics,
         now: Instant,
-    ) {
+    ) -> bool {
         if self.audit.is_none_or(|at| now < at) {
-            return;
+            return false;
         }
         self.audit = None;
         self.is_deaf = true;
@@ -230,6 +253,7 @@ impl Watch {
         self.fail(&WatchFailure { kind: WatchError::Deaf, detail }, metrics);
         // A new watch may hear.
         self.disarm(watcher, metrics);
+        true
     }
 
     fn show(&self, metrics: &VolumeMetrics) {

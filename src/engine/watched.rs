@@ -1,9 +1,11 @@
 //! One volume as the engine sees it: what is served, what is wrong, and when to look again.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::settle::{SETTLE, Settled, Settling};
 use super::watch::{Watch, Watcher};
 use super::{Pace, Plan};
 use crate::detect::{Hint, Hints};
@@ -15,29 +17,27 @@ use crate::status::{Reason, State, Status, Trouble};
 use crate::store::Publisher;
 use crate::volume::{self, Layout, Marker, Reading};
 
-/// How long a plain directory has to be left alone before it is believed. Editors and copies write
-/// a file in a few milliseconds.
-const SETTLE: Duration = Duration::from_millis(50);
-/// How long a plain directory may keep changing before that is reported. It is looked at again
-/// and again afterwards, too.
-const MAX_SETTLE: Duration = Duration::from_secs(2);
-/// How soon a volume that changed under every attempt to read it is looked at again.
+/// How soon a volume that changed under every attempt to read it is looked at again; twice as late
+/// each time, up to the fast poll.
 const AFTER_UNSTABLE: Duration = Duration::from_millis(20);
 /// How often a look may find the watch on another directory before it is left to the next one.
 const MAX_REARMS: usize = 3;
 /// How many left-out entries are named in the status.
 const MAX_NAMED_SKIPS: usize = 8;
 
-/// A plain directory that has changed and is not believed yet.
-struct Settling {
-    since: Instant,
-    candidate: Option<Contents>,
+/// Why a volume is looked at.
+#[derive(Clone, Copy)]
+struct Finding {
+    /// Who found that there may be something to see.
+    by: FoundBy,
+    /// Whether inotify could have reported it: the watch was armed at the look before.
+    is_audited: bool,
 }
 
-/// A look that is to be made, and who found that there is something to see.
+/// A look that is to be made.
 struct Due {
     at: Instant,
-    by: FoundBy,
+    finding: Finding,
 }
 
 pub(super) struct Watched {
@@ -49,11 +49,14 @@ pub(super) struct Watched {
     hints: Arc<Hints>,
     watch: Watch,
     current: Snapshot,
-    /// What `..data` led to at the last look.
+    /// What `..data` led to, and what it said, at the last look that could read the volume.
     marker: Option<Marker>,
+    link: Option<OsString>,
+    /// How the current snapshot was published.
     layout: Option<Layout>,
     status: Status,
-    settling: Option<Settling>,
+    settling: Settling,
+    after_unstable: Duration,
     due: Option<Due>,
     next_poll: Instant,
 }
@@ -88,9 +91,11 @@ impl Watched {
             pace,
             hints: Arc::default(),
             marker: None,
+            link: None,
             layout: None,
             status: Status::default(),
-            settling: None,
+            settling: Settling::default(),
+            after_unstable: AFTER_UNSTABLE,
             due: None,
             next_poll: Instant::now(),
         }
@@ -124,20 +129,28 @@ impl Watched {
         }
         if hints.has(Hint::Gone) {
             self.metrics.watch_error(WatchError::Gone);
+        }
+        if hints.has(Hint::Gone) || hints.has(Hint::Overflow) {
+            // A directory that was lost, or directories below it that nobody heard of.
             self.watch.disarm(watcher.as_deref_mut(), &self.metrics);
         }
+        let finding = Finding { by: FoundBy::Inotify, is_audited: false };
         if hints.has(Hint::Swap) || hints.has(Hint::Gone) || hints.has(Hint::Overflow) {
-            self.look(watcher, FoundBy::Inotify, now);
+            self.look_for(finding, watcher, now);
         } else {
-            self.settle(FoundBy::Inotify, now);
+            let at = self.settling.touched(self.due.as_ref().map(|due| due.at), now);
+            self.due = Some(Due { at, finding });
         }
     }
 
     /// Does what is due: the look after settling, the audit, the poll.
     pub(super) fn tick(&mut self, mut watcher: Option<&mut Watcher>, now: Instant) {
-        self.watch.tick(watcher.as_deref_mut(), &self.metrics, now);
+        if self.watch.tick(watcher.as_deref_mut(), &self.metrics, now) {
+            // The poll is relied on from now on, so it must not wait as long as it did.
+            self.next_poll = now;
+        }
         if let Some(due) = self.due.take_if(|due| due.at <= now) {
-            return self.look(watcher, due.by, now);
+            return self.look_for(due.finding, watcher, now);
         }
         if self.next_poll <= now {
             self.poll(watcher, now);
@@ -151,41 +164,31 @@ impl Watched {
         if self.due.is_some() {
             return;
         }
-        let was_armed = self.watch.is_armed();
+        // A watch that is armed only now could not have reported anything.
+        let is_audited = self.watch.is_armed();
         self.watch.arm(watcher.as_deref_mut(), &self.metrics, now);
-        let is_untouched = self.status.state == State::Current
-            && self.marker.is_some()
-            && Marker::at(&self.plan.path) == self.marker;
-        if is_untouched {
+        if self.marker.is_some() && Marker::at(&self.plan.path) == self.marker {
             self.show_watch();
             return;
         }
-        // A watch that was armed only now could not have reported anything.
-        let by = FoundBy::Poll;
-        self.look_and(watcher, by, now, was_armed);
+        self.look_for(Finding { by: FoundBy::Poll, is_audited }, watcher, now);
     }
 
     fn interval(&self) -> Duration {
-        let heals_silently = self.status.trouble.as_ref().is_some_and(|trouble| {
-            matches!(trouble.reason, Reason::Absent | Reason::Unreadable | Reason::Io)
-        });
-        if self.watch.is_up() && !heals_silently { self.pace.normal } else { self.pace.fast }
+        // What is wrong may be put right without an event, for example below `..data`.
+        let is_well = self.watch.is_up() && self.status.state == State::Current;
+        if is_well { self.pace.normal } else { self.pace.fast }
     }
 
-    /// Looks at the volume, and publishes what is new and acceptable.
+    /// Looks at the volume because it is asked for, and publishes what is new and acceptable.
     pub(super) fn look(&mut self, watcher: Option<&mut Watcher>, by: FoundBy, now: Instant) {
-        let is_audited = self.watch.is_armed();
-        self.look_and(watcher, by, now, is_audited);
+        let finding = Finding { by, is_audited: self.watch.is_armed() };
+        self.look_for(finding, watcher, now);
     }
 
-    fn look_and(
-        &mut self,
-        mut watcher: Option<&mut Watcher>,
-        by: FoundBy,
-        now: Instant,
-        mut is_audited: bool,
-    ) {
-        self.due = None;
+    fn look_for(&mut self, finding: Finding, mut watcher: Option<&mut Watcher>, now: Instant) {
+        // A look that was due already belongs to who found that there is something to see.
+        let mut finding = self.due.take().map_or(finding, |due| due.finding);
         let mut rearms = 0;
         let look = loop {
             // First the watch, then the look: what happens in between is seen by one of them.
@@ -194,14 +197,17 @@ impl Watched {
             if rearms == MAX_REARMS || self.watch.is_on_the_directory() {
                 break look;
             }
+            self.metrics.watch_error(WatchError::Gone);
+            tracing::info!(volume = self.metrics.name(), "the directory was replaced");
             self.watch.disarm(watcher.as_deref_mut(), &self.metrics);
-            is_audited = false;
+            finding.is_audited = false;
             rearms += 1;
         };
+        self.metrics.looks.inc();
         self.metrics.retries.inc_by(look.retries.into());
         match look.result {
-            Ok(reading) => self.reading(reading, watcher, by, now, is_audited),
-            Err(trouble) => self.unread(trouble, by, now),
+            Ok(reading) => self.reading(reading, watcher, finding, now),
+            Err(trouble) => self.unread(trouble, finding, now),
         }
         self.next_poll = now + self.interval();
         self.show_watch();
@@ -211,66 +217,74 @@ impl Watched {
         &mut self,
         mut reading: Reading,
         watcher: Option<&mut Watcher>,
-        by: FoundBy,
+        finding: Finding,
         now: Instant,
-        is_audited: bool,
     ) {
-        let is_moved = std::mem::replace(&mut self.marker, reading.marker) != reading.marker;
-        self.layout = Some(reading.layout);
+        self.after_unstable = AFTER_UNSTABLE;
+        let is_other = std::mem::replace(&mut self.marker, reading.marker) != reading.marker;
+        let link = std::mem::replace(&mut self.link, reading.link.take());
         self.show_skipped(std::mem::take(&mut reading.skipped));
-        let reaches_further = self.watch.fit(reading.has_directories, watcher, &self.metrics, now);
-        if reaches_further {
-            self.due = Some(Due { at: now + SETTLE, by });
+        if self.watch.fit(reading.has_directories, watcher, &self.metrics, now) {
+            self.due = Some(Due { at: now + SETTLE, finding });
         }
-        let is_same = self.is_ready() && reading.contents.is_same(self.current.contents());
-        if is_same {
-            self.settling = None;
-            return self.is_current();
+        if self.is_ready() && reading.contents.is_same(self.current.contents()) {
+            self.settling = Settling::default();
+            return self.is_current(reading.layout);
         }
-        if reading.layout == Layout::Plain && !self.is_settled(&mut reading, by, now) {
+        if reading.layout == Layout::Plain && !self.is_settled(&mut reading, finding, now) {
             return;
         }
-        if by == FoundBy::Poll && is_audited && (is_moved || reading.layout == Layout::Plain) {
+        self.settling = Settling::default();
+        // A new directory under the old link may have been filled without an event.
+        let is_reported = reading.layout == Layout::Plain || link != self.link;
+        if finding.by == FoundBy::Poll && finding.is_audited && is_reported {
             self.watch.audit(now);
         }
-        self.judge(reading, by, is_moved);
+        self.judge(reading, finding.by, is_other);
     }
 
-    /// Whether a plain directory holds what it held at the look before.
-    fn is_settled(&mut self, reading: &mut Reading, by: FoundBy, now: Instant) -> bool {
-        let settling = self.settling.take();
-        let since = settling.as_ref().map_or(now, |settling| settling.since);
-        let before = settling.and_then(|settling| settling.candidate);
-        if before.is_some_and(|before| before.is_same(&reading.contents)) {
-            return true;
-        }
-        let candidate = Some(std::mem::take(&mut reading.contents));
-        self.settling = Some(Settling { since, candidate });
-        self.due = Some(Due { at: now + SETTLE, by });
-        if now.duration_since(since) > MAX_SETTLE {
-            let detail = format!("{:?} keeps changing", self.plan.path);
-            self.hold(Trouble::new(Reason::Unstable, detail), false);
-        }
+    /// Whether a plain directory has been left alone for long enough to be believed.
+    fn is_settled(&mut self, reading: &mut Reading, finding: Finding, now: Instant) -> bool {
+        // From here on a touch matters.
+        self.hints.set_atomic(false);
+        let at = match self.settling.offer(&mut reading.contents, now) {
+            Settled::Yes => return true,
+            Settled::NotBefore(at) => at,
+            Settled::Never => {
+                let detail = format!("{:?} keeps changing", self.plan.path);
+                self.hold(Trouble::new(Reason::Unstable, detail), false);
+                now + self.pace.fast
+            }
+        };
+        self.due = Some(Due { at, finding });
         false
     }
 
-    /// Waits for a plain directory to be left alone, but not for ever.
-    fn settle(&mut self, by: FoundBy, now: Instant) {
-        let settling = self.settling.get_or_insert(Settling { since: now, candidate: None });
-        let at = (now + SETTLE).min(settling.since + MAX_SETTLE).max(now);
-        self.due = Some(Due { at, by });
-    }
-
-    fn judge(&mut self, reading: Reading, by: FoundBy, is_moved: bool) {
-        let published_at = reading.published_at;
+    fn judge(&mut self, reading: Reading, by: FoundBy, is_other: bool) {
+        let (published_at, layout) = (reading.published_at, reading.layout);
+        // What the kubelet leaves of a secret without keys is not a plain directory: this is a
+        // mount that was taken away.
+        let is_unmounted = layout == Layout::Plain
+            && self.layout == Some(Layout::Atomic)
+            && reading.contents.is_empty();
+        if is_unmounted {
+            let detail = format!("{:?} has no `..data` any more", self.plan.path);
+            return self.hold(Trouble::new(Reason::Unpublished, detail), false);
+        }
         match self.plan.gate.judge(reading.contents) {
-            Ok(accepted) => self.publish(accepted, published_at, by),
+            Ok(accepted) => self.publish(accepted, published_at, by, layout),
             // The same contents, looked at again for whatever reason, are not rejected twice.
-            Err(trouble) => self.hold(trouble, is_moved),
+            Err(trouble) => self.hold(trouble, is_other),
         }
     }
 
-    fn publish(&mut self, accepted: Accepted, published_at: Option<SystemTime>, by: FoundBy) {
+    fn publish(
+        &mut self,
+        accepted: Accepted,
+        published_at: Option<SystemTime>,
+        by: FoundBy,
+        layout: Layout,
+    ) {
         let observed_at = SystemTime::now();
         let label = Label {
             volume: self.plan.name.clone(),
@@ -280,11 +294,14 @@ impl Watched {
             observed_at,
         };
         self.change_status(State::Current, None);
-        let snapshot = self.publisher.publish(label, accepted, self.status.clone());
+        let snapshot = self.publisher.store(label, accepted, self.status.clone());
         let before = std::mem::replace(&mut self.current, snapshot);
-        self.hints.set_atomic(self.layout == Some(Layout::Atomic));
+        self.layout = Some(layout);
+        self.hints.set_atomic(layout == Layout::Atomic);
         self.metrics.published(&self.current, by);
         self.metrics.version(before.version(), self.current.version());
+        // Last, so that whoever is woken finds everything said.
+        self.publisher.wake();
         self.log(&before, by);
     }
 
@@ -303,11 +320,12 @@ impl Watched {
         );
     }
 
-    fn unread(&mut self, trouble: Trouble, by: FoundBy, now: Instant) {
+    fn unread(&mut self, trouble: Trouble, finding: Finding, now: Instant) {
         if trouble.reason == Reason::Unstable {
-            self.due = Some(Due { at: now + AFTER_UNSTABLE, by });
+            self.due = Some(Due { at: now + self.after_unstable, finding });
+            self.after_unstable = (2 * self.after_unstable).min(self.pace.fast);
         }
-        self.settling = None;
+        self.settling = Settling::default();
         self.marker = None;
         self.hold(trouble, false);
     }
@@ -337,8 +355,9 @@ impl Watched {
         self.publisher.set_status(self.status.clone());
     }
 
-    fn is_current(&mut self) {
-        self.hints.set_atomic(self.layout == Some(Layout::Atomic));
+    fn is_current(&mut self, layout: Layout) {
+        self.layout = Some(layout);
+        self.hints.set_atomic(layout == Layout::Atomic);
         if self.status.state != State::Current {
             tracing::info!(
                 volume = self.metrics.name(),

@@ -183,7 +183,7 @@ fn every_interleaving_with_a_rotation_reads_one_whole_payload() {
     }
 }
 
-/// Each single system call of the kubelet, with the look interrupted up to three times.
+/// Each single system call of the kubelet, with the look interrupted up to twice.
 #[test]
 fn every_single_step_of_a_rotation_reads_one_whole_payload() {
     let before = values(&[("a", "1"), ("gone", "1")]);

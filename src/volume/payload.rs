@@ -25,6 +25,10 @@ use crate::secret::Secret;
 use crate::snapshot::Contents;
 use crate::status::{Reason, Trouble};
 
+/// How often a link is opened anew. The kernel gives up on one with `..` in it whenever anything is
+/// renamed anywhere on the system meanwhile.
+const OPEN_LINK_ATTEMPTS: usize = 32;
+
 /// What was found below the directory.
 #[derive(Debug, Default)]
 pub(super) struct Payload {
@@ -33,7 +37,7 @@ pub(super) struct Payload {
     pub(super) has_directories: bool,
     /// Entries that cannot be keys.
     pub(super) skipped: Vec<String>,
-    /// The newest modification time of a value.
+    /// The newest modification time of a value or directory.
     pub(super) modified_at: Option<SystemTime>,
 }
 
@@ -121,6 +125,9 @@ impl<P: Probe> Walk<'_, P> {
     ) -> Result<(), Failure> {
         self.probe.before("list");
         let entries = list(directory, MAX_KEYS - self.entries)?;
+        // Only a directory knows when something in it was removed.
+        let stat = fstat(directory).map_err(|errno| Failure::errno(errno, "the volume"))?;
+        self.payload.modified_at = self.payload.modified_at.max(stamp::modified_at(&stat));
         self.entries += entries.len();
         for entry in entries {
             // At the top these belong to the writer: `..data_tmp`, and older directories.
@@ -224,7 +231,15 @@ impl<P: Probe> Walk<'_, P> {
         self.probe.before("open a link");
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
-        openat2(self.root, key.as_str(), how).map_err(|errno| match errno {
+        let mut opened = openat2(self.root, key.as_str(), how);
+        for _ in 1..OPEN_LINK_ATTEMPTS {
+            if !matches!(opened, Err(Errno::EAGAIN)) {
+                break;
+            }
+            opened = openat2(self.root, key.as_str(), how);
+        }
+        opened.map_err(|errno| match errno {
+            Errno::EAGAIN => Failure::Vanished,
             Errno::EXDEV => Failure::trouble(
                 Reason::LinkOutside,
                 format!("`{key}` is a symbolic link that leaves the volume"),
@@ -251,9 +266,10 @@ impl<P: Probe> Walk<'_, P> {
         }
         let size = self.admit(key, &stat)?;
         self.probe.before("read a key");
-        let value = read_exactly(File::from(file), size)
+        let mut file = File::from(file);
+        let value = read_exactly(&mut file, size)
             .map_err(|error| io(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?
-            .ok_or(Failure::Vanished)?;
+            .ok_or_else(|| mismatch(key, &stat, &file))?;
         self.payload.contents.insert(key.clone(), value);
         self.payload.modified_at = self.payload.modified_at.max(stamp::modified_at(&stat));
         Ok(())
@@ -286,7 +302,7 @@ const FILE: OFlag =
 /// Reads a file that has `size` bytes; `None` where it turns out to have more or fewer.
 ///
 /// One allocation, which becomes the value: growing it would leave copies that nobody wipes.
-fn read_exactly(mut file: File, size: usize) -> std::io::Result<Option<Secret>> {
+fn read_exactly(file: &mut File, size: usize) -> std::io::Result<Option<Secret>> {
     // One byte more, to see the end of the file in the same call.
     let mut bytes = Zeroizing::new(vec![0; size + 1]);
     let mut filled = 0;
@@ -303,6 +319,18 @@ fn read_exactly(mut file: File, size: usize) -> std::io::Result<Option<Secret>> 
     }
     bytes.truncate(size);
     Ok(Some(Secret::new(std::mem::take(&mut *bytes))))
+}
+
+/// A file that was written meanwhile is read again; one whose size is simply not true never can be.
+fn mismatch(key: &KeyName, before: &FileStat, file: &File) -> Failure {
+    let times = |stat: &FileStat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    match fstat(file) {
+        Ok(now) if times(&now) == times(before) => {
+            let detail = format!("`{key}` does not have the size that the file system says");
+            Failure::trouble(Reason::Io, detail)
+        }
+        _ => Failure::Vanished,
+    }
 }
 
 fn path_of(parent: Option<&KeyName>, name: &OsStr) -> PathBuf {

@@ -7,7 +7,9 @@ use std::path::Path;
 use secretwatch::kubelet::LinkOrder;
 use secretwatch::{Reason, State, VolumeOptions};
 
-use crate::fixture::{DETECTORS, Mount, NEVER, SOON, Watch, builder, eventually, payload};
+use crate::fixture::{
+    DEADLINE, DETECTORS, Mount, NEVER, SOON, Watch, builder, eventually, payload,
+};
 
 #[test]
 fn rotation_is_picked_up_in_both_link_orders() {
@@ -83,6 +85,7 @@ fn unchanged_payload_is_no_new_generation() {
         fs::write(copy.join("k"), "1").unwrap();
         symlink(copy.file_name().unwrap(), mount.path().join("..data_tmp")).unwrap();
         fs::rename(mount.path().join("..data_tmp"), &data).unwrap();
+        watch.until_looked();
         mount.rotate(&[("k", "2")]);
         assert_eq!(watch.until("k", "2").generation(), 2);
     }
@@ -279,6 +282,81 @@ fn plain_nested_files_are_picked_up() {
 }
 
 #[test]
+fn plain_directory_behind_a_link_is_watched_at_every_level() {
+    for detector in DETECTORS {
+        let root = tempfile::tempdir().unwrap();
+        let (real, path) = (root.path().join("real"), root.path().join("db"));
+        fs::create_dir_all(real.join("sub")).unwrap();
+        fs::write(real.join("k"), "1").unwrap();
+        fs::write(real.join("sub/l"), "1").unwrap();
+        symlink(&real, &path).unwrap();
+        let mut watch = Watch::open(&path, detector);
+        watch.until("k", "1");
+        fs::write(path.join("k"), "2").unwrap();
+        watch.until("k", "2");
+        fs::write(path.join("sub/l"), "2").unwrap();
+        watch.until("sub/l", "2");
+    }
+}
+
+#[test]
+fn mount_that_was_taken_away_is_held_even_where_empty_is_allowed() {
+    for detector in DETECTORS {
+        let mount = Mount::new();
+        mount.rotate(&[("k", "1")]);
+        let options = VolumeOptions::new(mount.path()).allow_empty();
+        let mut watch = Watch::build(builder(detector).volume(options));
+        watch.next();
+        fs::remove_dir_all(mount.path()).unwrap();
+        fs::create_dir(mount.path()).unwrap();
+        eventually("the volume is held", || {
+            let status = watch.volume.status();
+            (status.trouble.as_ref()?.reason == Reason::Unpublished).then_some(())
+        });
+        assert_eq!(watch.volume.current().get("k").unwrap().expose(), b"1");
+        mount.rotate(&[("k", "2")]);
+        watch.until("k", "2");
+    }
+}
+
+/// As `cp -a` and `tar` may do: the link comes first.
+#[test]
+fn payload_that_comes_after_its_link_is_picked_up() {
+    for detector in DETECTORS {
+        let mount = Mount::new();
+        fs::create_dir(mount.path()).unwrap();
+        symlink("..late", mount.path().join("..data")).unwrap();
+        let mut watch = Watch::open(&mount.path(), detector);
+        eventually("the link is seen", || {
+            let status = watch.volume.status();
+            (status.trouble.as_ref()?.reason == Reason::LinkBroken).then_some(())
+        });
+        fs::create_dir(mount.path().join("..late")).unwrap();
+        fs::write(mount.path().join("..late/k"), "1").unwrap();
+        watch.until("k", "1");
+    }
+}
+
+/// The kernel has one watch for a directory, so one of the two has to be polled.
+#[test]
+fn two_paths_that_turn_out_to_be_one_directory_are_both_followed() {
+    let mount = Mount::new();
+    let links = tempfile::tempdir().unwrap();
+    let other = links.path().join("other");
+    symlink(mount.path(), &other).unwrap();
+    let builder = builder(DETECTORS[0]).volume(mount.path()).volume(&other);
+    let secrets = builder.open_pending().unwrap();
+    let mut both: Vec<_> = secrets.volumes().map(|volume| volume.changes_and_current()).collect();
+    for value in ["1", "2", "3"] {
+        mount.rotate(&[("k", value)]);
+        for changes in &mut both {
+            let snapshot = changes.changed_timeout(DEADLINE).unwrap().expect("a change");
+            assert_eq!(snapshot.get("k").unwrap().expose(), value.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn plain_directory_that_becomes_atomic_is_followed() {
     for detector in DETECTORS {
         let mount = Mount::new();
@@ -310,6 +388,9 @@ fn storm_of_mode_changes_is_no_new_generation() {
         }
         mount.rotate(&[("k", "2")]);
         assert_eq!(watch.until("k", "2").generation(), 2);
+        // Only the swap has woken anybody.
+        let woken = watch.metric(r#"secretwatch_watch_events_total{volume="db"}"#).unwrap();
+        assert!(woken < 1.5, "woken {woken} times");
     }
 }
 

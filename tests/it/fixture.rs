@@ -96,6 +96,14 @@ impl Watch {
         }
     }
 
+    /// Asks for a look, and waits until there was one.
+    pub fn until_looked(&self) {
+        let looks = || self.metric(r#"secretwatch_looks_total{volume="db"}"#).unwrap();
+        let before = looks();
+        self.secrets.look_now();
+        eventually("a look", || (looks() > before).then_some(()));
+    }
+
     /// The value of a metric with these labels, as the exposition shows it.
     pub fn metric(&self, line: &str) -> Option<f64> {
         let registry = prometheus::Registry::new();

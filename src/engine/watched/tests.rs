@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::mpsc::{Receiver, channel};
 
 use tempfile::TempDir;
@@ -97,8 +98,8 @@ fn poll_that_finds_what_inotify_did_not_report_proves_it_deaf() {
         (bench.metric(r#"secretwatch_watch_errors_total{kind="deaf",volume="db"}"#) - 1.0).abs()
             < 0.1
     );
-    // From now on the poll looks often.
-    bench.next_tick();
+    // From now on the poll looks often; it has looked at once, too.
+    assert_eq!(bench.next_tick(), Duration::from_secs(1));
     bench.rotate("3");
     assert!(bench.next_tick() <= Duration::from_secs(1));
     assert_eq!(bench.served(), "3");
@@ -131,6 +132,31 @@ fn event_proves_that_inotify_hears_again() {
     bench.hear();
     assert_eq!(bench.served(), "3");
     assert_eq!(bench.next_tick(), Duration::from_secs(30));
+}
+
+/// The touch is taken, and the look that it asks for is overtaken by one on request.
+#[test]
+fn look_on_request_takes_nothing_from_the_event_that_was_there_first() {
+    let mut bench = Bench::new(true);
+    fs::remove_dir_all(bench.writer.dir()).unwrap();
+    fs::create_dir(bench.writer.dir()).unwrap();
+    fs::write(bench.writer.dir().join("k"), "plain").unwrap();
+    while bench.served() != "plain" {
+        bench.next_tick();
+    }
+    while bench.woken.try_recv().is_ok() {
+        bench.volume.hinted(Some(&mut bench.watcher), bench.now);
+    }
+    fs::write(bench.writer.dir().join("k"), "again").unwrap();
+    bench.hear();
+    bench.volume.look(Some(&mut bench.watcher), FoundBy::Poll, bench.now);
+    while bench.served() != "again" {
+        bench.next_tick();
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.next_tick(), Duration::from_secs(30));
+        assert!(bench.is_up());
+    }
 }
 
 #[test]
