@@ -1,8 +1,8 @@
 //! The socket API: HTTP/1.1 over a Unix socket, for the other processes of the pod.
 //!
 //! ```text
-//! socket ─▶ accept ─▶ peer ─▶ connection ─▶ site ─▶ token ─▶ route ─▶ volume · events · probe
-//! (bind)  (how many)  (who)  (how slow)            (who)   (what)    wait · query · json · problem
+//! socket ─▶ accept ─▶ peer ─▶ connection ─▶ site ─▶ token ─▶ route ─▶ volume · events · adoption · probe
+//! (bind)  (how many)  (who)  (how slow)            (who)   (what)    wait · query · body · json · problem
 //! ```
 //!
 //! How it works. [`bind`] does everything that can fail because of a setting, before other threads
@@ -30,6 +30,8 @@ use tokio::task::JoinSet;
 use crate::secrets::{Secrets, Volume};
 
 mod accept;
+mod adoption;
+mod body;
 mod connection;
 mod document;
 mod events;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use event_listener::Listener;
 
-use crate::error::Stopped;
+use crate::callback::CallbackGuard;
+use crate::error::{Error, Stopped};
+use crate::name::ConsumerName;
 use crate::secrets::Volume;
 use crate::snapshot::Snapshot;
 
@@ -19,11 +21,41 @@ use crate::snapshot::Snapshot;
 pub struct Changes {
     volume: Volume,
     seen: u64,
+    /// Adopts what is handed out.
+    consumer: Option<ConsumerName>,
 }
 
 impl Changes {
     pub(crate) fn new(volume: Volume, seen: u64) -> Self {
-        Self { volume, seen }
+        Self { volume, seen, consumer: None }
+    }
+
+    /// Adopts each snapshot in the name of `consumer` at the moment it is handed out, that is when
+    /// [`changed`](Self::changed) or one of its twins returns it. For code that uses a snapshot as
+    /// soon as it has it. Code that has work to do first, such as opening connections, should call
+    /// [`Volume::adopt`] when that is done; with [`on_change`](Self::on_change) this is what
+    /// happens.
+    ///
+    /// An adoption that cannot be recorded is logged and stops nothing.
+    #[must_use]
+    pub fn adopting(mut self, consumer: ConsumerName) -> Self {
+        self.consumer = Some(consumer);
+        self
+    }
+
+    /// Calls `callback` with each snapshot from now on, on a thread of its own, until the guard is
+    /// dropped or the watch ends. Latest-wins, one call at a time. A callback that panics is logged
+    /// and called again at the next change.
+    ///
+    /// With [`adopting`](Self::adopting), a snapshot is adopted when the callback has returned.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub fn on_change(
+        self,
+        callback: impl FnMut(Arc<Snapshot>) + Send + 'static,
+    ) -> Result<CallbackGuard, Error> {
+        CallbackGuard::start(self, callback)
     }
 
     /// Waits for a snapshot that is newer than the last one this handle has seen. Needs no
@@ -75,8 +107,30 @@ impl Changes {
         }
     }
 
-    /// What is there now, if it is newer than the last one this handle has seen.
+    pub(crate) fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// Adopts a snapshot in the name that [`adopting`](Self::adopting) was given, if it was.
+    pub(crate) fn adopt(&self, snapshot: &Snapshot) {
+        let Some(consumer) = &self.consumer else { return };
+        if let Err(error) = self.volume.adopt(consumer, snapshot) {
+            let (volume, revision) = (snapshot.volume(), snapshot.revision());
+            tracing::warn!(%volume, %consumer, revision, %error, "a snapshot cannot be adopted");
+        }
+    }
+
+    /// What is there now, adopted if that is wanted.
     fn poll(&mut self) -> Option<Result<Arc<Snapshot>, Stopped>> {
+        let taken = self.take()?;
+        if let Ok(snapshot) = &taken {
+            self.adopt(snapshot);
+        }
+        Some(taken)
+    }
+
+    /// What is there now, if it is newer than the last one this handle has seen.
+    pub(crate) fn take(&mut self) -> Option<Result<Arc<Snapshot>, Stopped>> {
         let reader = self.volume.reader();
         // Before the look at the generation: a last snapshot is published before the store closes.
         let is_closed = reader.is_closed();
@@ -94,6 +148,7 @@ impl fmt::Debug for Changes {
         f.debug_struct("Changes")
             .field("volume", &self.volume.name().as_str())
             .field("seen", &self.seen)
+            .field("consumer", &self.consumer.as_ref().map(ConsumerName::as_str))
             .finish()
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::prctl;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 
+mod adopted;
 mod check_config;
 mod completions;
 mod connect;
@@ -144,6 +145,7 @@ enum Command {
     Status(status::Status),
     Follow(follow::Follow),
     Wait(wait::Wait),
+    Adopted(adopted::Adopted),
     Healthcheck(healthcheck::Healthcheck),
     Simulate(simulate::Simulate),
     Demo(demo::Demo),
@@ -160,6 +162,7 @@ impl Command {
             Self::Status(status) => status.run(),
             Self::Follow(follow) => follow.run(),
             Self::Wait(wait) => wait.run(),
+            Self::Adopted(adopted) => adopted.run(),
             Self::Healthcheck(check) => check.run(),
             Self::Simulate(simulate) => simulate.run(),
             Self::Demo(demo) => demo.run(),

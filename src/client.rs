@@ -9,11 +9,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
@@ -82,7 +82,7 @@ impl Client {
     ) -> Result<Answer, ClientError> {
         let deadline = Instant::now() + self.request_timeout.saturating_add(patience);
         let answer = async {
-            let response = self.send(target).await?;
+            let response = self.send(Method::GET, target, Bytes::new()).await?;
             if response.status() == StatusCode::NOT_MODIFIED {
                 return Ok(Answer::NotModified);
             }
@@ -102,12 +102,30 @@ impl Client {
         patience: Duration,
     ) -> Result<Option<String>, ClientError> {
         let deadline = Instant::now() + self.request_timeout.saturating_add(patience);
-        let response = self.within(deadline, self.send(target)).await?;
+        let response = self.within(deadline, self.send(Method::GET, target, Bytes::new())).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         let missing = || ClientError::Strange("it has no revision".to_owned());
         revision(&response).ok_or_else(missing).map(Some)
+    }
+
+    /// Says something to the sidecar, and gives what it answers.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn say(
+        &self,
+        method: Method,
+        target: &str,
+        body: String,
+    ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+        let deadline = Instant::now() + self.request_timeout;
+        let answer = async {
+            let response = self.send(method, target, body.into()).await?;
+            self.body(response.into_body()).await
+        };
+        self.within(deadline, answer).await
     }
 
     /// Opens an endless answer, such as that of `/v1/events`.
@@ -116,7 +134,7 @@ impl Client {
     /// As [`get`](Self::get).
     pub(crate) async fn stream(&self, target: &str) -> Result<Stream, ClientError> {
         let deadline = Instant::now() + self.request_timeout;
-        let response = self.within(deadline, self.send(target)).await?;
+        let response = self.within(deadline, self.send(Method::GET, target, Bytes::new())).await?;
         Ok(Stream(response.into_body()))
     }
 
@@ -132,7 +150,12 @@ impl Client {
     }
 
     /// Sends one request, and makes an error of every status that is none of 2xx and 304.
-    async fn send(&self, target: &str) -> Result<Response<Incoming>, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| ClientError::connect(&self.socket, error))?;
@@ -141,11 +164,11 @@ impl Client {
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends by itself with the response; its error is the one that the request reports.
         tokio::spawn(connection);
-        let mut request = Request::get(target).header(HOST, "secretwatch");
+        let mut request = Request::builder().method(method).uri(target).header(HOST, "secretwatch");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(ClientError::Request)?;
+        let request = request.body(Full::new(body)).map_err(ClientError::Request)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {

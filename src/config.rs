@@ -20,6 +20,7 @@ pub(crate) use self::setting::Raw;
 use self::setting::Setting;
 use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
+use crate::adoption::{DEFAULT_ADOPTION_EXPIRY, MAX_ADOPTION_EXPIRY, MIN_ADOPTION_EXPIRY};
 use crate::api::{DEFAULT_MAX_CONNECTIONS, MAX_MAX_CONNECTIONS};
 use crate::secrets::{
     Builder, DEFAULT_POLL_INTERVAL, Detector, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, Secrets,
@@ -72,6 +73,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LevelFilter,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) adoption_expiry: Duration,
 }
 
 impl Config {
@@ -94,7 +96,10 @@ impl Config {
 
     /// The watch that this configuration asks for.
     pub(crate) fn builder(&self) -> Builder {
-        let builder = Secrets::builder().detector(self.detector).poll_interval(self.poll_interval);
+        let builder = Secrets::builder()
+            .detector(self.detector)
+            .poll_interval(self.poll_interval)
+            .adoption_expiry(self.adoption_expiry);
         self.volumes.iter().fold(builder, |builder, volume| builder.volume(options(volume)))
     }
 
@@ -167,6 +172,11 @@ impl Check<'_> {
                     value::duration(v, &(Duration::ZERO..=MAX_SHUTDOWN_TIMEOUT))
                 })
                 .unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+            adoption_expiry: self
+                .one(&setting::ADOPTION_EXPIRY, |v| {
+                    value::duration(v, &(MIN_ADOPTION_EXPIRY..=MAX_ADOPTION_EXPIRY))
+                })
+                .unwrap_or(DEFAULT_ADOPTION_EXPIRY),
         }
     }
 

@@ -55,8 +55,10 @@
 //! | `volume` | one look at a directory: whole, or not at all | follows a link out of it |
 //! | `gate` | whether contents may replace what is served | I/O, or reads a clock |
 //! | `snapshot`, `secret`, `name` | what is served | lets bytes out other than by [`Secret::expose`] |
+//! | `adoption` | which revision each consumer says it uses | keeps a value, or does I/O |
 //! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
 //! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
+//! | `changes`, `callback` | waiting for the next snapshot | misses the last one |
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
@@ -65,6 +67,14 @@
 //! generation older than one that any thread has seen; no value reaches a log, a metric, an error,
 //! or a core file; nothing but `main` ends the process.
 //!
+//! # Adoption
+//!
+//! That a volume has a new revision does not mean that the app uses it. Whoever wants to revoke the
+//! old credential has to know, so apps say so: [`Volume::adopt`] when the new values are in use and
+//! the old ones no longer; or by themselves, with [`Changes::adopting`], at the moment a change is
+//! handed out, or with [`Changes::on_change`] as well, when the callback has returned. Nothing is
+//! adopted unless one of them is asked for. [`Volume::adoptions`] tells who is behind.
+//!
 //! # Features
 //!
 //! * `cli` (default): the `secretwatch` command, with an HTTP server and an argument parser.
@@ -72,8 +82,10 @@
 //!
 //! With `default-features = false` the crate is the engine and its handles, and nothing else.
 
+mod adoption;
 #[cfg(feature = "cli")]
 mod api;
+mod callback;
 mod changes;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -102,9 +114,14 @@ mod store;
 mod typed;
 mod volume;
 
+pub use adoption::{
+    AdoptError, Adoption, Adoptions, DEFAULT_ADOPTION_EXPIRY, MAX_ADOPTION_EXPIRY, MAX_CONSUMERS,
+    MAX_KNOWN_REVISIONS, MIN_ADOPTION_EXPIRY,
+};
+pub use callback::CallbackGuard;
 pub use changes::Changes;
 pub use error::{Error, MissingKey, Stopped};
-pub use name::{KeyName, MAX_NAME_BYTES, NameError, VolumeName};
+pub use name::{ConsumerName, KeyName, MAX_CONSUMER_BYTES, MAX_NAME_BYTES, NameError, VolumeName};
 pub use secret::{NotText, Secret};
 pub use secrets::{
     Builder, DEFAULT_POLL_INTERVAL, DEFAULT_START_TIMEOUT, Detector, MAX_POLL_INTERVAL,

@@ -1,8 +1,8 @@
-//! Names: of a volume, and of a key in it.
+//! Names: of a volume, of a key in it, and of a consumer of it.
 //!
-//! Both end up in URLs, metric labels, log lines and JSON, so what a name may contain is decided
-//! here once and nowhere else. A [`VolumeName`] is chosen by the operator and is strict. A
-//! [`KeyName`] comes from a directory listing and is only refused where it could mislead a reader
+//! All end up in URLs, metric labels, log lines and JSON, so what a name may contain is decided
+//! here once and nowhere else. A [`VolumeName`] and a [`ConsumerName`] are chosen by people and are
+//! strict. A [`KeyName`] comes from a directory listing and is only refused where it could mislead a reader
 //! of a log line or escape from the volume.
 
 use std::borrow::Borrow;
@@ -15,6 +15,9 @@ use thiserror::Error;
 
 /// The longest volume name, and the longest component of a key: Kubernetes' own limit for both.
 pub const MAX_NAME_BYTES: usize = 253;
+/// The longest consumer name: a host name of Kubernetes (63) fits, and as a metric label it stays
+/// readable.
+pub const MAX_CONSUMER_BYTES: usize = 64;
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,11 +28,14 @@ pub enum NameError {
     /// Longer than [`MAX_NAME_BYTES`].
     #[error("a name has at most {MAX_NAME_BYTES} bytes, this one has {0}")]
     TooLong(usize),
+    /// A consumer name longer than [`MAX_CONSUMER_BYTES`].
+    #[error("a consumer name has at most {MAX_CONSUMER_BYTES} bytes, this one has {0}")]
+    ConsumerTooLong(usize),
     /// `.` and `..` mean something else to every tool that sees a path.
     #[error("`.` and `..` are not names")]
     Dots,
-    /// A volume name outside `[A-Za-z0-9._-]`.
-    #[error("a volume name consists of A-Z, a-z, 0-9, `.`, `_` and `-`, not {0:?}")]
+    /// A volume or consumer name outside `[A-Za-z0-9._-]`.
+    #[error("a volume or consumer name consists of A-Z, a-z, 0-9, `.`, `_` and `-`, not {0:?}")]
     Character(char),
     /// A control character in a key, which could forge log lines.
     #[error("a key must not contain control characters")]
@@ -66,15 +72,41 @@ impl FromStr for VolumeName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check_component(text)?;
-        match text.chars().find(|&c| !is_volume_character(c)) {
-            Some(c) => Err(NameError::Character(c)),
-            None => Ok(Self(text.into())),
-        }
+        check_label(text)?;
+        Ok(Self(text.into()))
     }
 }
 
 impl fmt::Display for VolumeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name under which an app says what it uses: 1 to [`MAX_CONSUMER_BYTES`] of `[A-Za-z0-9._-]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerName(Box<str>);
+
+impl ConsumerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ConsumerName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() > MAX_CONSUMER_BYTES {
+            return Err(NameError::ConsumerTooLong(text.len()));
+        }
+        check_label(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for ConsumerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -132,6 +164,11 @@ fn check_component(text: &str) -> Result<(), NameError> {
     }
 }
 
+fn check_label(text: &str) -> Result<(), NameError> {
+    check_component(text)?;
+    text.chars().find(|&c| !is_label_character(c)).map_or(Ok(()), |c| Err(NameError::Character(c)))
+}
+
 fn check_key_component(text: &str) -> Result<(), NameError> {
     check_component(text)?;
     if text.chars().any(is_misleading) {
@@ -143,7 +180,7 @@ fn check_key_component(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-fn is_volume_character(c: char) -> bool {
+fn is_label_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
@@ -180,6 +217,21 @@ mod tests {
             ("ü", NameError::Character('ü')),
         ] {
             assert_eq!(text.parse::<VolumeName>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn consumer_name_is_as_strict_as_that_of_a_volume_and_shorter() {
+        let longest = "x".repeat(MAX_CONSUMER_BYTES);
+        assert_eq!(longest.parse::<ConsumerName>().unwrap().as_str(), longest);
+        for (text, error) in [
+            ("", NameError::Empty),
+            ("..", NameError::Dots),
+            ("a/b", NameError::Character('/')),
+            ("a\"b", NameError::Character('"')),
+            (&"x".repeat(MAX_CONSUMER_BYTES + 1), NameError::ConsumerTooLong(65)),
+        ] {
+            assert_eq!(text.parse::<ConsumerName>(), Err(error), "{text:?}");
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::adoption::{DEFAULT_ADOPTION_EXPIRY, Gauges, MAX_ADOPTION_EXPIRY, MIN_ADOPTION_EXPIRY};
+use crate::callback::CallbackGuard;
 use crate::changes::Changes;
 use crate::engine::{self, EngineHandle, Plan};
 use crate::error::Error;
@@ -17,6 +20,8 @@ use crate::snapshot::Snapshot;
 use crate::status::{State, Status};
 use crate::store::Reader;
 use crate::volume::MAX_VOLUME_BYTES;
+
+mod adoption;
 
 /// How often the poll looks where nothing else is asked for. inotify reports a swap at once; the
 /// poll only audits it.
@@ -128,6 +133,7 @@ pub struct Builder {
     detector: Detector,
     poll_interval: Duration,
     start_timeout: Duration,
+    adoption_expiry: Duration,
 }
 
 impl Builder {
@@ -176,6 +182,15 @@ impl Builder {
         self
     }
 
+    /// How long a consumer that says nothing is remembered: [`MIN_ADOPTION_EXPIRY`] to
+    /// [`MAX_ADOPTION_EXPIRY`]. It should be longer than the time between two rotations, unless
+    /// every consumer repeats what it has adopted from time to time.
+    #[must_use]
+    pub fn adoption_expiry(mut self, expiry: Duration) -> Self {
+        self.adoption_expiry = expiry;
+        self
+    }
+
     /// Starts watching, and returns once the first snapshot of every volume is accepted.
     ///
     /// # Errors
@@ -196,7 +211,9 @@ impl Builder {
     /// # Errors
     /// Where a setting is not allowed or no thread could be started.
     pub fn open_pending(self) -> Result<Secrets, Error> {
-        check_interval(self.poll_interval)?;
+        check_range("poll interval", self.poll_interval, MIN_POLL_INTERVAL..=MAX_POLL_INTERVAL)?;
+        let expiries = MIN_ADOPTION_EXPIRY..=MAX_ADOPTION_EXPIRY;
+        check_range("adoption expiry", self.adoption_expiry, expiries)?;
         if !(1..=MAX_VOLUMES).contains(&self.volumes.len()) {
             return Err(Error::config(format!(
                 "{} volumes; 1 to {MAX_VOLUMES} can be watched",
@@ -222,19 +239,24 @@ impl Builder {
             .zip(readers)
             .map(|((name, path), reader)| Arc::new(Entry { name, path, reader }))
             .collect();
-        Ok(Secrets(Arc::new(Core { entries, engine, metrics, health })))
+        let adoption_expiry = self.adoption_expiry;
+        Ok(Secrets(Arc::new(Core { entries, engine, metrics, health, adoption_expiry })))
     }
 }
 
-fn check_interval(interval: Duration) -> Result<(), Error> {
-    if (MIN_POLL_INTERVAL..=MAX_POLL_INTERVAL).contains(&interval) {
+fn check_range(
+    name: &str,
+    found: Duration,
+    allowed: RangeInclusive<Duration>,
+) -> Result<(), Error> {
+    if allowed.contains(&found) {
         return Ok(());
     }
     Err(Error::config(format!(
-        "poll interval {}: {} to {} are allowed",
-        humantime::format_duration(interval),
-        humantime::format_duration(MIN_POLL_INTERVAL),
-        humantime::format_duration(MAX_POLL_INTERVAL),
+        "{name} {}: {} to {} are allowed",
+        humantime::format_duration(found),
+        humantime::format_duration(*allowed.start()),
+        humantime::format_duration(*allowed.end()),
     )))
 }
 
@@ -276,6 +298,7 @@ struct Core {
     engine: EngineHandle,
     metrics: Metrics,
     health: Arc<Health>,
+    adoption_expiry: Duration,
 }
 
 struct Entry {
@@ -292,6 +315,7 @@ impl Secrets {
             detector: Detector::default(),
             poll_interval: DEFAULT_POLL_INTERVAL,
             start_timeout: DEFAULT_START_TIMEOUT,
+            adoption_expiry: DEFAULT_ADOPTION_EXPIRY,
         }
     }
 
@@ -320,7 +344,10 @@ impl Secrets {
     /// # Errors
     /// Where the registry already has metrics of these names, as from another watch.
     pub fn register_metrics(&self, registry: &prometheus::Registry) -> Result<(), Error> {
-        self.0.metrics.register(registry).map_err(Error::metrics)
+        self.0.metrics.register(registry).map_err(Error::metrics)?;
+        let readers = self.0.entries.iter().map(|entry| entry.reader.clone()).collect();
+        let gauges = Gauges::new(readers, self.0.adoption_expiry).map_err(Error::metrics)?;
+        registry.register(Box::new(gauges)).map_err(Error::metrics)
     }
 
     /// Asks for a look at every volume now, as SIGHUP does in the sidecar.
@@ -362,6 +389,7 @@ impl Secrets {
             engine: EngineHandle::for_test(),
             metrics: Metrics::new().expect("the metrics are valid"),
             health: Arc::new(Health::new()),
+            adoption_expiry: DEFAULT_ADOPTION_EXPIRY,
         };
         (Self(Arc::new(core)), publishers)
     }
@@ -415,6 +443,19 @@ impl Volume {
     /// Follows the changes from the beginning: the current snapshot, if there is one, is the first.
     pub fn changes_and_current(&self) -> Changes {
         Changes::new(self.clone(), 0)
+    }
+
+    /// Calls `callback` with the current snapshot, if there is one, and then with each newer one,
+    /// on a thread of its own, until the guard is dropped or the watch ends. See
+    /// [`Changes::on_change`], which begins where the caller wants and can adopt.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub fn on_change(
+        &self,
+        callback: impl FnMut(Arc<Snapshot>) + Send + 'static,
+    ) -> Result<CallbackGuard, Error> {
+        self.changes_and_current().on_change(callback)
     }
 
     /// How the volume is doing.

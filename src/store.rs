@@ -13,10 +13,12 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use event_listener::{Event, EventListener};
 
+use crate::adoption::Ledger;
 use crate::gate::Accepted;
 use crate::snapshot::{Label, Snapshot};
 use crate::status::Status;
@@ -34,6 +36,7 @@ struct Shared {
     latest: ArcSwap<Snapshot>,
     stripes: [Stripe; STRIPES],
     status: ArcSwap<Status>,
+    ledger: Ledger,
     changed: Event,
     closed: AtomicBool,
 }
@@ -52,6 +55,7 @@ pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader)
         latest: ArcSwap::from_pointee(initial.clone()),
         stripes: std::array::from_fn(|_| Stripe(ArcSwap::from_pointee(initial.clone()))),
         status: ArcSwap::from_pointee(status),
+        ledger: Ledger::new(initial, Instant::now()),
         changed: Event::new(),
         closed: AtomicBool::new(false),
     });
@@ -66,6 +70,8 @@ impl Publisher {
         let shared = &self.0;
         // First: nobody may see the new snapshot together with the trouble that it ends.
         self.set_status(status);
+        // Before anybody can see the snapshot, and so before anybody can adopt it.
+        shared.ledger.published(&snapshot, Instant::now());
         shared.latest.store(Arc::new(snapshot.clone()));
         // Only after `latest`, so that what is announced can be had from there.
         shared.announced.fetch_max(snapshot.generation(), Ordering::SeqCst);
@@ -130,6 +136,16 @@ impl Reader {
         self.0.closed.load(Ordering::SeqCst)
     }
 
+    /// Who uses what of this volume.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Wakes everybody who waits for a snapshot, to look around.
+    pub(crate) fn wake(&self) {
+        self.0.changed.notify(usize::MAX);
+    }
+
     /// Starts listening. Look at [`Self::generation`] and [`Self::is_closed`] again before waiting:
     /// only what happens after this call wakes the listener.
     pub(crate) fn listen(&self) -> EventListener {
@@ -154,8 +170,9 @@ fn stripe_of_this_thread() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adoption::{MAX_KNOWN_REVISIONS, Now};
     use crate::snapshot::tests::{contents, snapshot};
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     fn publish(publisher: &Publisher, generation: u64) {
         let text = generation.to_string();
@@ -203,6 +220,31 @@ mod tests {
                 publish(&publisher, generation);
             }
         });
+    }
+
+    #[test]
+    fn snapshot_that_can_be_seen_can_be_adopted() {
+        const LAST: u64 = 5_000;
+        let (publisher, reader) = channel(&snapshot(0, []), Status::default());
+        publish(&publisher, 1);
+        let (consumer, day) = ("app".parse().unwrap(), Duration::from_secs(24 * 60 * 60));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let seen = reader.current();
+                    let said = reader.ledger().adopt(&consumer, seen.revision(), Now::read(), day);
+                    // Refused only where it was overtaken by as many as are known.
+                    let last = reader.ledger().look(Instant::now(), day).generation;
+                    let is_overtaken = seen.generation() + MAX_KNOWN_REVISIONS as u64 <= last;
+                    assert!(said.is_ok() || is_overtaken, "{said:?}");
+                    if seen.generation() == LAST {
+                        break;
+                    }
+                }
+            });
+            (2..=LAST).for_each(|generation| publish(&publisher, generation));
+        });
+        assert!(reader.ledger().look(Instant::now(), day).all_adopted());
     }
 
     #[test]

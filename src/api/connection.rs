@@ -175,6 +175,11 @@ impl<S: AsyncRead + AsyncWrite> Paced<S> {
     /// Takes note of bytes that came in.
     fn received(&mut self) {
         self.activity.touch();
+        // While a request is at work this is its body, which has a limit of its own, or comes too
+        // early; a next head that is left incomplete then counts as idle.
+        if self.activity.is_busy.load(Relaxed) {
+            return;
+        }
         if !self.activity.is_partial.swap(true, Relaxed) {
             self.head = None;
         }

@@ -13,6 +13,11 @@ use crate::name::KeyName;
 use crate::secrets::Volume;
 use crate::snapshot::{KeyChanges, Snapshot};
 
+mod adoption;
+
+use adoption::Counts;
+pub(super) use adoption::{adoption, adoptions};
+
 /// The first second that RFC 3339 cannot express: the year 10000.
 const YEAR_10000: u64 = 253_402_300_800;
 
@@ -61,6 +66,8 @@ struct Entry<'a> {
     path: String,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     skipped: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adoption: Option<Counts>,
 }
 
 /// One volume of the list: how it is doing, and no value.
@@ -76,6 +83,7 @@ pub(super) fn entry(volume: &Volume) -> Result<String, serde_json::Error> {
         watch: status.watch.as_str(),
         path: volume.path().display().to_string(),
         skipped: &status.skipped,
+        adoption: Counts::new(&volume.adoptions()),
     })
 }
 

@@ -9,15 +9,15 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::body::MAX_BODY_BYTES;
+use crate::adoption::AdoptError;
+use crate::name::NameError;
 use crate::secrets::Volume;
 use crate::status::Trouble;
 
 /// How long a client should wait before it asks again: a first snapshot or a free place is a matter
 /// of moments.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
-/// The methods of every route.
-const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD");
-
 /// The most characters of a client's own text that a message repeats.
 const MAX_ECHO_CHARS: usize = 64;
 
@@ -27,7 +27,10 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// The revision that is current, where the client has another one.
+    current: Option<Box<str>>,
+    /// Boxed, because every handler's result has room for it.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 #[derive(Serialize)]
@@ -39,37 +42,50 @@ struct Document<'a> {
 struct Inner<'a> {
     code: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<&'a str>,
 }
 
 impl Problem {
     /// Every code there is; `openapi.yaml` lists the same.
     #[cfg(test)]
-    pub(super) const CODES: [&str; 15] = [
+    pub(super) const CODES: [&str; 22] = [
+        "bad_body",
+        "bad_consumer",
         "bad_path",
         "bad_query",
         "bad_token",
         "body_not_allowed",
+        "body_too_large",
+        "body_too_slow",
         "forbidden_peer",
         "internal",
         "method_not_allowed",
         "not_ready",
         "shutting_down",
         "too_many_connections",
+        "too_many_consumers",
         "too_many_waiting",
+        "unknown_consumer",
         "unknown_key",
         "unknown_path",
+        "unknown_revision",
         "unknown_volume",
         "watch_ended",
     ];
 
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), header: None }
+        Self { status, code, message: message.into(), current: None, header: None }
+    }
+
+    fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some(Box::new((name, value))), ..self }
     }
 
     /// A state that passes: the client may try again.
     fn busy(code: &'static str, message: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        Self { header: Some((header::RETRY_AFTER, RETRY_AFTER)), ..problem }
+        problem.with(header::RETRY_AFTER, RETRY_AFTER)
     }
 
     pub(super) fn unknown_path() -> Self {
@@ -77,17 +93,50 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_path", message)
     }
 
-    pub(super) fn method(method: &Method) -> Self {
-        let message = format!("{} is not allowed here; GET and HEAD are", shown(method.as_str()));
+    pub(super) fn method(method: &Method, allowed: &[Method]) -> Self {
+        let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let are = allowed.join(" and ");
+        let message = format!("{} is not allowed here; {are} are", shown(method.as_str()));
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-        Self { header: Some((header::ALLOW, ALLOW)), ..problem }
+        // The names of methods are words, which every header can carry.
+        match HeaderValue::from_str(&allowed.join(", ")) {
+            Ok(allow) => problem.with(header::ALLOW, allow),
+            Err(_) => problem,
+        }
     }
 
     pub(super) fn body() -> Self {
-        let message = "no route takes a request body";
-        let problem = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_not_allowed", message);
+        let message = "this request takes no body; only `PUT /v1/adoptions/{name}/{consumer}` does";
+        Self::unread(StatusCode::PAYLOAD_TOO_LARGE, "body_not_allowed", message)
+    }
+
+    pub(super) fn body_too_large() -> Self {
+        let message = format!("the body is too large; at most {MAX_BODY_BYTES} bytes are allowed");
+        Self::unread(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub(super) fn body_too_slow() -> Self {
+        let message = "the body took too long to arrive";
+        Self::unread(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+    }
+
+    pub(super) fn body_broken() -> Self {
+        Self::unread(StatusCode::BAD_REQUEST, "bad_body", "the body cannot be read to its end")
+    }
+
+    pub(super) fn bad_body(wrong: &str) -> Self {
+        let message = format!(
+            "the body {wrong}; it has to be the JSON document {{\"revision\":\"<revision>\"}}, \
+             with the revision that the app uses"
+        );
+        Self::new(StatusCode::BAD_REQUEST, "bad_body", message)
+    }
+
+    /// An answer to a request whose body is not read to its end.
+    fn unread(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let problem = Self::new(status, code, message);
         // What was not read would otherwise have to be, before the next request.
-        Self { header: Some((header::CONNECTION, HeaderValue::from_static("close"))), ..problem }
+        problem.with(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(super) fn path(rejection: &PathRejection) -> Self {
@@ -101,8 +150,7 @@ impl Problem {
     pub(super) fn token() -> Self {
         let message = "a current token is needed: `Authorization: Bearer <token>`";
         let problem = Self::new(StatusCode::UNAUTHORIZED, "bad_token", message);
-        let bearer = HeaderValue::from_static("Bearer");
-        Self { header: Some((header::WWW_AUTHENTICATE, bearer)), ..problem }
+        problem.with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     pub(super) fn peer(peer: Option<(u32, u32)>) -> Self {
@@ -126,6 +174,31 @@ impl Problem {
     pub(super) fn unknown_key(volume: &str, key: &str) -> Self {
         let message = format!("volume `{volume}` has no key {}", shown(key));
         Self::new(StatusCode::NOT_FOUND, "unknown_key", message)
+    }
+
+    pub(super) fn consumer(name: &str, error: &NameError) -> Self {
+        let message = format!("consumer name {}: {error}", shown(name));
+        Self::new(StatusCode::BAD_REQUEST, "bad_consumer", message)
+    }
+
+    pub(super) fn unknown_consumer(volume: &str, name: &str) -> Self {
+        let message = format!("volume `{volume}` has no consumer {}", shown(name));
+        Self::new(StatusCode::NOT_FOUND, "unknown_consumer", message)
+    }
+
+    pub(super) fn adoption(volume: &Volume, error: AdoptError) -> Self {
+        let message = error.to_string();
+        match error {
+            AdoptError::NotReady { .. } => Self::not_ready(volume),
+            AdoptError::TooManyConsumers { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_consumers", message)
+            }
+            AdoptError::UnknownRevision { current, .. } => {
+                let problem = Self::new(StatusCode::CONFLICT, "unknown_revision", message);
+                Self { current: Some(current), ..problem }
+            }
+            AdoptError::OtherVolume { .. } => Self::internal(&message),
+        }
     }
 
     pub(super) fn not_ready(volume: &Volume) -> Self {
@@ -158,8 +231,9 @@ impl Problem {
     }
 
     fn body_json(&self) -> String {
-        let error = Inner { code: self.code, message: &self.message };
-        // Two strings always serialize; an empty object is what is left if they should not.
+        let error =
+            Inner { code: self.code, message: &self.message, current: self.current.as_deref() };
+        // Strings always serialize; an empty object is what is left if they should not.
         serde_json::to_string(&Document { error }).unwrap_or_else(|_| "{}".to_owned())
     }
 
@@ -173,7 +247,7 @@ impl Problem {
             self.status.as_u16(),
             body.len()
         );
-        if let Some((name, Ok(value))) = self.header.as_ref().map(|(n, v)| (n, v.to_str())) {
+        if let Some((name, Ok(value))) = self.header.as_deref().map(|(n, v)| (n, v.to_str())) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         format!("{head}\r\n{body}").into_bytes()
@@ -184,7 +258,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let mut response = (self.status, json, self.body_json()).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response

@@ -6,7 +6,9 @@ use axum::extract::Query as Pairs;
 use axum::http::Uri;
 
 use super::problem::{Problem, shown};
+use crate::adoption::MAX_CONSUMERS;
 use crate::duration;
+use crate::name::ConsumerName;
 
 /// The longest that a request may wait. Proxies and clients give up before that.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -71,6 +73,59 @@ impl Query {
             (None, None) => None,
         };
         Ok(query)
+    }
+}
+
+/// A long poll for adoption: answer once everybody who is known has adopted the current revision.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AdoptedWait {
+    /// The current revision has to be another than this one.
+    pub(super) after: Option<String>,
+    /// These have to be among those who have adopted it.
+    pub(super) consumers: Vec<ConsumerName>,
+    pub(super) timeout: Duration,
+}
+
+impl AdoptedWait {
+    /// Reads `wait=adopted` and what goes with it; `None` where there is no parameter.
+    pub(super) fn parse(uri: &Uri) -> Result<Option<Self>, Problem> {
+        let (mut wait, mut after, mut timeout, mut consumers) = (None, None, None, Vec::new());
+        for (name, value) in pairs(uri)? {
+            let slot = match name.as_str() {
+                "wait" => &mut wait,
+                "after" => &mut after,
+                "timeout" => &mut timeout,
+                "consumer" if consumers.len() < MAX_CONSUMERS => {
+                    let consumer = value.parse().map_err(|e| Problem::consumer(&value, &e))?;
+                    consumers.push(consumer);
+                    continue;
+                }
+                "consumer" => {
+                    let message =
+                        format!("at most {MAX_CONSUMERS} parameters `consumer` are allowed");
+                    return Err(Problem::query(message));
+                }
+                _ => return Err(unknown(&name, &["wait", "after", "consumer", "timeout"])),
+            };
+            if slot.replace(value).is_some() {
+                return Err(Problem::query(format!("parameter `{name}` is there twice")));
+            }
+        }
+        let timeout = timeout.map(|text| parse_timeout(&text)).transpose()?;
+        match wait.as_deref() {
+            Some("adopted") => {
+                let timeout = timeout.unwrap_or(DEFAULT_WAIT);
+                Ok(Some(Self { after, consumers, timeout }))
+            }
+            Some(other) => Err(Problem::query(format!(
+                "parameter `wait` is {}; `adopted` is allowed",
+                shown(other)
+            ))),
+            None if after.is_none() && timeout.is_none() && consumers.is_empty() => Ok(None),
+            None => Err(Problem::query(
+                "parameters `after`, `consumer` and `timeout` have a meaning only with `wait=adopted`",
+            )),
+        }
     }
 }
 

@@ -5,18 +5,27 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, get};
+use axum::http::Method;
+use axum::routing::{MethodRouter, get, put};
 
 use super::problem::Problem;
-use super::{Api, events, probe, volume};
+use super::{Api, adoption, events, probe, volume};
 
-/// Every route there is. All of them answer GET and HEAD.
+/// The methods of every route but one.
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+/// The methods of the routes that write down what a consumer says.
+const SAY: &[Method] = &[Method::PUT, Method::DELETE];
+
+/// Every route there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     List,
     Volume,
     Key,
     Events,
+    Adoptions,
+    Adoption,
+    Consumer,
     Live,
     Ready,
     Metrics,
@@ -34,10 +43,20 @@ pub(super) enum Face {
 }
 
 impl Route {
-    pub(super) const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 11;
     /// The routes that exist.
-    pub(super) const ALL: [Self; Self::COUNT - 1] =
-        [Self::List, Self::Volume, Self::Key, Self::Events, Self::Live, Self::Ready, Self::Metrics];
+    pub(super) const ALL: [Self; Self::COUNT - 1] = [
+        Self::List,
+        Self::Volume,
+        Self::Key,
+        Self::Events,
+        Self::Adoptions,
+        Self::Adoption,
+        Self::Consumer,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+    ];
 
     /// The path as the router takes it, and the label `route` of the metrics.
     pub(super) fn template(self) -> &'static str {
@@ -46,6 +65,9 @@ impl Route {
             Self::Volume => "/v1/secrets/{name}",
             Self::Key => "/v1/secrets/{name}/{*key}",
             Self::Events => "/v1/events",
+            Self::Adoptions => "/v1/adoptions",
+            Self::Adoption => "/v1/adoptions/{name}",
+            Self::Consumer => "/v1/adoptions/{name}/{consumer}",
             Self::Live => "/livez",
             Self::Ready => "/readyz",
             Self::Metrics => "/metrics",
@@ -62,15 +84,28 @@ impl Route {
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
-            _ => match path.strip_prefix("/v1/secrets/").map(|rest| rest.split_once('/')) {
-                Some(Some((name, key))) if !name.is_empty() && !key.is_empty() => Self::Key,
-                Some(None) if path.len() > "/v1/secrets/".len() => Self::Volume,
+            "/v1/adoptions" => Self::Adoptions,
+            _ => match (below(path, "/v1/secrets/"), below(path, "/v1/adoptions/")) {
+                (Some((_, None)), _) => Self::Volume,
+                (Some((_, Some(_))), _) => Self::Key,
+                (_, Some((_, None))) => Self::Adoption,
+                (_, Some((_, Some(rest)))) if !rest.contains('/') => Self::Consumer,
                 _ => Self::Unmatched,
             },
         }
     }
 
-    fn is_on(self, face: Face) -> bool {
+    /// The methods it answers.
+    pub(super) fn methods(self) -> &'static [Method] {
+        if self == Self::Consumer { SAY } else { READ }
+    }
+
+    /// Whether a request to it has a body that is read.
+    pub(super) fn takes_body(self, method: &Method) -> bool {
+        self == Self::Consumer && method == Method::PUT
+    }
+
+    pub(super) fn is_on(self, face: Face) -> bool {
         face == Face::Socket || !is_private(self.template())
     }
 
@@ -80,12 +115,22 @@ impl Route {
             Self::Volume => get(volume::get),
             Self::Key => get(volume::key),
             Self::Events => get(events::events),
+            Self::Adoptions => get(adoption::list),
+            Self::Adoption => get(adoption::get),
+            Self::Consumer => put(adoption::put).delete(adoption::delete),
             Self::Live => get(probe::live),
             Self::Ready => get(probe::ready),
             Self::Metrics => get(probe::metrics),
             Self::Unmatched => get(unknown_path),
         }
     }
+}
+
+/// The name that follows `prefix` in a path, and what follows the name; neither is empty.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let rest = path.strip_prefix(prefix)?;
+    let (name, rest) = rest.split_once('/').map_or((rest, None), |(name, rest)| (name, Some(rest)));
+    (!name.is_empty() && rest != Some("")).then_some((name, rest))
 }
 
 /// Whether what lies at this path needs the token and must not be stored: all of `/v1`, also where
@@ -110,7 +155,7 @@ async fn unknown_path() -> Problem {
 }
 
 async fn wrong_method(request: Request) -> Problem {
-    Problem::method(request.method())
+    Problem::method(request.method(), Route::of(request.uri().path()).methods())
 }
 
 #[cfg(test)]
@@ -127,6 +172,12 @@ mod tests {
             ("/v1/secrets/db/a/b", Route::Key),
             ("/v1/events", Route::Events),
             ("/livez", Route::Live),
+            ("/v1/adoptions", Route::Adoptions),
+            ("/v1/adoptions/db", Route::Adoption),
+            ("/v1/adoptions/db/web", Route::Consumer),
+            ("/v1/adoptions/db/web/x", Route::Unmatched),
+            ("/v1/adoptions/db/", Route::Unmatched),
+            ("/v1/adoptions//web", Route::Unmatched),
             ("/v1/secrets/", Route::Unmatched),
             ("/v1/secrets/db/", Route::Unmatched),
             ("/v1/secrets//a", Route::Unmatched),
@@ -161,7 +212,7 @@ mod tests {
         }
         let routed = Route::ALL.into_iter().flat_map(|route| {
             let path = route.template().replace("{*", "{");
-            ["get", "head"].map(|method| (path.clone(), method.to_owned()))
+            route.methods().iter().map(move |method| (path.clone(), method.as_str().to_lowercase()))
         });
         assert_eq!(described, routed.collect());
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));

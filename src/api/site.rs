@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, StatusCode};
@@ -10,10 +11,10 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use prometheus::{IntCounter, IntCounterVec};
 
-use super::Api;
 use super::problem::Problem;
 use super::route::{self, Route};
 use super::token::TokenFile;
+use super::{Api, body};
 
 pub(super) use super::route::Face;
 
@@ -21,7 +22,7 @@ pub(super) use super::route::Face;
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The status codes of ordinary answers, whose counters are kept at hand.
-const CODES: [u16; 11] = [200, 304, 400, 401, 403, 404, 405, 413, 431, 500, 503];
+const CODES: [u16; 13] = [200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 431, 500, 503];
 
 /// One listener's routes and rules.
 pub(super) struct Site {
@@ -29,6 +30,8 @@ pub(super) struct Site {
     router: TowerToHyperService<axum::Router>,
     token: Option<TokenFile>,
     requests: Requests,
+    /// No body is read on the TCP port, where there is no route that takes one.
+    reads_bodies: bool,
 }
 
 impl Site {
@@ -37,6 +40,7 @@ impl Site {
             api: Arc::clone(api),
             router: TowerToHyperService::new(route::router(api, face)),
             token,
+            reads_bodies: face == Face::Socket,
             requests: Requests::new(api.secrets.metrics().api_requests.clone()),
         }
     }
@@ -46,20 +50,21 @@ impl Site {
     }
 
     /// Answers one request of the user `uid`, who is unknown on TCP.
-    pub(super) async fn answer<B: HttpBody>(
-        &self,
-        request: Request<B>,
-        uid: Option<u32>,
-    ) -> Response {
+    pub(super) async fn answer<B>(&self, request: Request<B>, uid: Option<u32>) -> Response
+    where
+        B: HttpBody<Error: Into<BoxError>>,
+    {
         let path = request.uri().path();
         let (route, is_private) = (Route::of(path), route::is_private(path));
-        let mut response = match self.admit(&request, is_private) {
-            Err(problem) => problem.into_response(),
-            Ok(()) => match self.router.call(request.map(|_| Body::empty())).await {
-                Ok(response) => response,
+        let response = async {
+            self.admit(&request, is_private)?;
+            let request = self.with_body(request, route).await?;
+            match self.router.call(request).await {
+                Ok(response) => Ok(response),
                 Err(never) => match never {},
-            },
+            }
         };
+        let mut response = response.await.unwrap_or_else(Problem::into_response);
         if is_private {
             response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
         }
@@ -69,7 +74,27 @@ impl Site {
         response
     }
 
-    fn admit<B: HttpBody>(&self, request: &Request<B>, is_private: bool) -> Result<(), Problem> {
+    /// The request with the whole body that its route takes, or without one.
+    async fn with_body<B>(
+        &self,
+        request: Request<B>,
+        route: Route,
+    ) -> Result<Request<Body>, Problem>
+    where
+        B: HttpBody<Error: Into<BoxError>>,
+    {
+        let (head, body) = request.into_parts();
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else if self.reads_bodies && route.takes_body(&head.method) {
+            Body::from(body::read(body).await?)
+        } else {
+            return Err(Problem::body());
+        };
+        Ok(Request::from_parts(head, body))
+    }
+
+    fn admit<B>(&self, request: &Request<B>, is_private: bool) -> Result<(), Problem> {
         if let Some(token) = self.token.as_ref().filter(|_| is_private) {
             let header = request.headers().get(header::AUTHORIZATION);
             if !token.admits(header.map_or(b"", HeaderValue::as_bytes)) {
@@ -77,7 +102,7 @@ impl Site {
                 return Err(Problem::token());
             }
         }
-        if request.body().is_end_stream() { Ok(()) } else { Err(Problem::body()) }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::status::{State, Status};
 use crate::store::Publisher;
 
 mod access;
+mod adoption;
 mod limits;
 mod reads;
 mod streams;

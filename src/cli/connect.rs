@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::client::{Client, ClientError};
 use crate::config::DEFAULT_SOCKET;
-use crate::name::VolumeName;
+use crate::name::{ConsumerName, VolumeName};
 
 /// Where the sidecar is, and what to show it.
 #[derive(Debug, clap::Args)]
@@ -52,5 +52,10 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 
 /// Parses the name of a volume given as an argument.
 pub(crate) fn volume(text: &str) -> Result<VolumeName, crate::NameError> {
+    text.parse()
+}
+
+/// Parses the name of a consumer given as an argument.
+pub(crate) fn consumer(text: &str) -> Result<ConsumerName, crate::NameError> {
     text.parse()
 }

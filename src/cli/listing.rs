@@ -32,6 +32,14 @@ pub(crate) struct Entry {
     pub(crate) reason: Option<String>,
     pub(crate) detail: Option<String>,
     pub(crate) watch: String,
+    pub(crate) adoption: Option<Counts>,
+}
+
+/// How many consumers use the current revision.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) adopted: usize,
+    pub(crate) consumers: usize,
 }
 
 impl Listing {

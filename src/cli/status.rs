@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use super::connect::{self, Connect};
-use super::listing::{self, Entry, Listing};
+use super::listing::{self, Counts, Entry, Listing};
 use super::table::Table;
 use super::{Exit, Failure};
 use crate::client::{Client, ClientError};
@@ -18,7 +18,7 @@ Examples:
 States: `current` serves what the directory holds, `holding` keeps the last good contents because
 the directory holds something that is not acceptable, `waiting` has had nothing acceptable yet.
 It ends with 0 where every volume is current, otherwise with 1. WRITTEN is how long ago the
-contents were written to the volume.";
+contents were written to the volume, ADOPTED how many of the known consumers use them.";
 
 /// Show how each volume is doing, and what is wrong
 #[derive(Debug, clap::Args)]
@@ -58,9 +58,18 @@ async fn status(
     Ok(if listing.secrets.iter().all(is_current) { Exit::Done } else { Exit::Negative })
 }
 
-fn table(listing: &Listing, now: SystemTime) -> Table<8> {
-    let headings =
-        ["NAME", "STATE", "GENERATION", "VERSION", "WRITTEN", "KEYS", "WATCH", "TROUBLE"];
+fn table(listing: &Listing, now: SystemTime) -> Table<9> {
+    let headings = [
+        "NAME",
+        "STATE",
+        "GENERATION",
+        "VERSION",
+        "WRITTEN",
+        "KEYS",
+        "WATCH",
+        "ADOPTED",
+        "TROUBLE",
+    ];
     let mut table = Table::new(headings);
     for entry in &listing.secrets {
         table.row([
@@ -71,10 +80,17 @@ fn table(listing: &Listing, now: SystemTime) -> Table<8> {
             listing::age(entry.published_at.as_deref(), now),
             entry.keys.len().to_string(),
             entry.watch.clone(),
+            adopted(entry),
             trouble(entry, now),
         ]);
     }
     table
+}
+
+/// Nothing where nobody has ever said what it uses.
+fn adopted(entry: &Entry) -> String {
+    let Some(Counts { adopted, consumers }) = &entry.adoption else { return String::new() };
+    format!("{adopted}/{consumers}")
 }
 
 fn trouble(entry: &Entry, now: SystemTime) -> String {
@@ -93,7 +109,8 @@ mod tests {
     const GOOD: &str = r#"{"name":"db","revision":"b.2","generation":2,"version":"2026-11",
         "keys":["password","user"],"published_at":"2026-11-22T09:54:59.25Z",
         "observed_at":"2026-11-22T09:55:00.3Z","state":"current","watch":"inotify",
-        "path":"/etc/db","skipped":["fifo"]}"#;
+        "path":"/etc/db","skipped":["fifo"],
+        "adoption":{"adopted":2,"consumers":3,"all_adopted":false}}"#;
     const HELD: &str = r#"{"name":"web","revision":"b.1","generation":1,"keys":[],
         "state":"holding","since":"2026-11-22T09:59:50Z","reason":"missing_key",
         "detail":"required but not there: tls.crt","watch":"poll","path":"/etc/web"}"#;
@@ -112,14 +129,14 @@ mod tests {
         let (exit, out) = shown(&[GOOD]).await;
         assert_eq!(exit, Exit::Done);
         let row: Vec<_> = out.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row, ["db", "current", "2", "2026-11", "5m", "2", "inotify", "-"]);
+        assert_eq!(row, ["db", "current", "2", "2026-11", "5m", "2", "inotify", "2/3", "-"]);
     }
 
     #[tokio::test]
     async fn volume_in_trouble_says_why_and_ends_with_one() {
         let (exit, out) = shown(&[GOOD, HELD]).await;
         assert_eq!(exit, Exit::Negative);
-        let expected = "poll     missing_key: required but not there: tls.crt (for 10s)\n";
+        let expected = "poll     -        missing_key: required but not there: tls.crt (for 10s)\n";
         assert!(out.ends_with(expected), "{out}");
     }
 

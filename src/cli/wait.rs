@@ -1,4 +1,4 @@
-//! `secretwatch wait`: until a volume is ready, or has changed.
+//! `secretwatch wait`: until a volume is ready, has changed, or is adopted.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,7 +10,11 @@ use super::listing::Listing;
 use super::{Exit, Failure};
 use crate::client::{self, Backoff, Client, ClientError};
 use crate::duration;
-use crate::name::VolumeName;
+use crate::name::{ConsumerName, VolumeName};
+
+mod adoption;
+
+use adoption::AdoptionWaiter;
 
 /// How long one request may ask the sidecar to wait: the sidecar's own limit.
 const MAX_LONG_POLL: Duration = Duration::from_secs(300);
@@ -22,11 +26,18 @@ Examples:
   secretwatch wait db
   secretwatch wait db --timeout 2m && exec my-app
   secretwatch wait db --after 5f2c9a.3 --timeout 10m
+  secretwatch wait db --after 5f2c9a.3 --adopted --timeout 10m && revoke-the-old-credential
+  secretwatch wait db --adopted --consumer web --consumer worker
+
+With --adopted it waits until every consumer that is known uses the current revision, through
+further rotations, too. Known is who has said so since the sidecar started: name with --consumer
+those who must be among them. A rotation takes its time to arrive: with --after, the revision that
+was adopted before does not count.
 
 It prints the revision that is current then. A sidecar that is not there yet, or is restarted, is
 waited for. Where the time is over, it ends with 124.";
 
-/// Wait until a volume is ready, or has another revision than the one given
+/// Wait until a volume is ready, has another revision than the one given, or is adopted
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Wait {
@@ -40,6 +51,14 @@ pub(crate) struct Wait {
     /// The revision that is known; without it, any will do
     #[arg(long, value_name = "REVISION")]
     after: Option<String>,
+
+    /// Wait until every known consumer uses the current revision, and there is at least one
+    #[arg(long)]
+    adopted: bool,
+
+    /// A consumer that has to be among them; may be given several times
+    #[arg(long, value_name = "NAME", requires = "adopted", value_parser = connect::consumer)]
+    consumer: Vec<ConsumerName>,
 
     /// How long to wait at most, from 0s to 7days
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
@@ -55,8 +74,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
 impl Wait {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let client = self.connect.client()?;
-        let waiter = Waiter { client: &client, name: &self.name, after: self.after.as_deref() };
-        let revision = connect::runtime()?.block_on(waiter.wait(self.timeout))?;
+        let (name, after) = (&self.name, self.after.as_deref());
+        let runtime = connect::runtime()?;
+        let revision = if self.adopted {
+            let waiter = AdoptionWaiter::new(&client, name, after, &self.consumer);
+            runtime.block_on(waiter.wait(self.timeout))?
+        } else {
+            runtime.block_on(Waiter { client: &client, name, after }.wait(self.timeout))?
+        };
         writeln!(io::stdout(), "{revision}")?;
         Ok(Exit::Done)
     }
@@ -76,28 +101,50 @@ enum Look {
     Same(String),
 }
 
+/// Looks until something is found, also at a sidecar that comes and goes; `Err` is what was wrong
+/// with the sidecar last, if anything was, when the time was over.
+async fn persist(
+    timeout: Duration,
+    mut round: impl AsyncFnMut(Instant) -> Result<Option<String>, WaitError>,
+) -> Result<Result<String, Option<ClientError>>, Failure> {
+    let deadline = Instant::now() + timeout;
+    let mut backoff = Backoff::new();
+    loop {
+        let trouble = match round(deadline).await {
+            Ok(Some(found)) => return Ok(Ok(found)),
+            Ok(None) => None,
+            Err(failure) => Some(failure.passing()?),
+        };
+        // Also after an answer that has brought nothing: a sidecar that is just ending gives
+        // such answers at once. What happens during the pause is seen after it.
+        let again = Instant::now() + backoff.step();
+        if again >= deadline {
+            sleep_until(deadline).await;
+            return Ok(Err(trouble));
+        }
+        if trouble.is_none() {
+            backoff.reset();
+        }
+        sleep_until(again).await;
+    }
+}
+
+/// How long a long poll may take, in whole seconds, rounded up; the deadline ends it where that is
+/// too long.
+fn long_poll(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now()).min(MAX_LONG_POLL);
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
+}
+
 impl Waiter<'_> {
     async fn wait(&self, timeout: Duration) -> Result<String, Failure> {
-        let deadline = Instant::now() + timeout;
-        let mut backoff = Backoff::new();
-        loop {
-            let trouble = match self.round(deadline).await {
-                Ok(Look::Revision(revision)) => return Ok(revision),
-                Ok(Look::Same(_)) => None,
-                Err(failure) => Some(failure.passing()?),
-            };
-            // Also after an answer that has brought nothing: a sidecar that is just ending gives
-            // such answers at once. What happens during the pause is seen after it.
-            let again = Instant::now() + backoff.step();
-            if again >= deadline {
-                sleep_until(deadline).await;
-                return Err(self.timed_out(timeout, trouble));
-            }
-            if trouble.is_none() {
-                backoff.reset();
-            }
-            sleep_until(again).await;
-        }
+        let found = persist(timeout, async |deadline| {
+            Ok(match self.round(deadline).await? {
+                Look::Revision(revision) => Some(revision),
+                Look::Same(_) => None,
+            })
+        });
+        found.await?.map_err(|trouble| self.timed_out(timeout, trouble))
     }
 
     async fn round(&self, deadline: Instant) -> Result<Look, WaitError> {
@@ -105,9 +152,7 @@ impl Waiter<'_> {
             Look::Same(revision) => revision,
             found @ Look::Revision(_) => return Ok(found),
         };
-        let left = deadline.saturating_duration_since(Instant::now()).min(MAX_LONG_POLL);
-        // In whole seconds, rounded up; the deadline ends it where that is too long.
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        let seconds = long_poll(deadline);
         let path = client::path(["v1", "secrets", self.name.as_str()]);
         let after = client::escaped(&revision);
         let target = format!("{path}?after={after}&timeout={seconds}s");

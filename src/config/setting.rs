@@ -154,6 +154,15 @@ pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
     is_list: false,
     help: "How long open requests may take to end after SIGTERM [default: 10s]",
 };
+pub(crate) const ADOPTION_EXPIRY: Setting = Setting {
+    flag: "adoption-expiry",
+    variable: "SECRETWATCH_ADOPTION_EXPIRY",
+    key: Some("adoption_expiry"),
+    value: "TIME",
+    is_list: false,
+    help: "How long a consumer that says nothing counts as known. Longer than the time\n\
+           between two rotations, unless it repeats what it uses [default: 30days]",
+};
 pub(crate) const CONFIG: Setting = Setting {
     flag: "config",
     variable: "SECRETWATCH_CONFIG",
@@ -167,7 +176,7 @@ pub(crate) const CONFIG: Setting = Setting {
 };
 
 /// All settings, in the order of `--help`.
-pub(crate) static ALL: [&Setting; 17] = [
+pub(crate) static ALL: [&Setting; 18] = [
     &VOLUME,
     &REQUIRE,
     &ALLOW_EMPTY,
@@ -184,6 +193,7 @@ pub(crate) static ALL: [&Setting; 17] = [
     &LOG_FORMAT,
     &LOG_LEVEL,
     &SHUTDOWN_TIMEOUT,
+    &ADOPTION_EXPIRY,
     &CONFIG,
 ];
 

@@ -30,6 +30,7 @@ impl Display for Config {
         writeln!(f, "log_format = {}", quoted(log_format(self.log_format)))?;
         writeln!(f, "log_level = {}", quoted(&self.log_level))?;
         writeln!(f, "shutdown_timeout = {}", quoted(&format_duration(self.shutdown_timeout)))?;
+        writeln!(f, "adoption_expiry = {}", quoted(&format_duration(self.adoption_expiry)))?;
         self.volumes.iter().try_for_each(|volume| volume.fmt(f))
     }
 }

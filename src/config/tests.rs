@@ -70,7 +70,7 @@ fn defaults_are_those_in_the_help() {
         assert_eq!(load(&["--volume=/etc/db", &flag]), defaults, "{flag}");
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 #![allow(unreachable_pub, reason = "nothing outside can reach a test")]
 
+mod adoption;
 mod canary;
 mod detection;
 mod example;

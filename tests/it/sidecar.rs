@@ -148,6 +148,19 @@ impl Sidecar {
         Answer::read(stream)
     }
 
+    /// Says which revision a consumer uses.
+    pub fn adopt(&self, name: &str, consumer: &str, revision: &str) -> Answer {
+        let body = format!(r#"{{"revision":"{revision}"}}"#);
+        let mut stream = self.connect();
+        let request = format!(
+            "PUT /v1/adoptions/{name}/{consumer} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(stream)
+    }
+
     /// Waits until a key has this value.
     pub fn until(&self, key: &str, value: &str) {
         eventually(&format!("{key} is {value:?}"), || {
@@ -167,9 +180,18 @@ impl Sidecar {
 
     /// Runs a client command against it.
     pub fn client(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts a client command and does not wait for its end.
+    pub fn start_client(&self, args: &[&str]) -> Process {
+        Process::spawn(&mut self.command(args))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(args).arg("--socket").arg(&self.socket).stdin(Stdio::null());
-        command.output().unwrap()
+        command
     }
 
     /// Ends it and gives everything it has printed.

@@ -71,7 +71,8 @@ async fn known_revision_is_not_sent_again() {
 async fn head_is_a_get_without_the_body() {
     let fixture = Fixture::ready();
     let mut client = fixture.connect().await;
-    for route in route::Route::ALL {
+    let is_read = |route: &route::Route| route.methods().contains(&axum::http::Method::HEAD);
+    for route in route::Route::ALL.into_iter().filter(is_read) {
         let path = route.template().replace("{name}", "db").replace("{*key}", "user");
         client.send(&format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
         assert_eq!(client.head().await.code, 200, "{path}");
