@@ -37,8 +37,10 @@ pub enum Goal {
     Speed(f64),
     /// At most this time, whatever the baseline takes.
     Within(Duration),
-    /// Nothing: it is there to judge the others by.
-    None,
+    /// Nothing, it is there to judge the others by: how many times the baseline's time it takes.
+    OnlyTime,
+    /// The same for its speed.
+    OnlySpeed,
 }
 
 /// A comparison: its name for the command line, and in words.
@@ -129,28 +131,24 @@ impl Row {
         let pairs = self.subject.iter().zip(&self.baseline);
         // A ratio is one of times or of speeds, whichever the goal is about.
         let (ratios, kind): (Vec<f64>, _) = match self.goal {
-            Goal::Speed(_) => (pairs.map(|(s, b)| b / s).collect(), "the speed"),
+            Goal::Speed(_) | Goal::OnlySpeed => (pairs.map(|(s, b)| b / s).collect(), "the speed"),
             _ => (pairs.map(|(s, b)| s / b).collect(), "the time"),
         };
-        let quantile = |part| factor(quantile(&ratios, part));
+        let ratio = |part| factor(quantile(&ratios, part));
         let goal = match self.goal {
             Goal::Time(most) => format!("≤ {most}×"),
             Goal::Speed(least) => format!("≥ {least}×"),
-            Goal::Within(most) => format!("≤ {most:?}"),
-            Goal::None => "–".to_owned(),
+            Goal::Within(most) => format!("≤ {}", time(most.as_secs_f64())),
+            Goal::OnlyTime | Goal::OnlySpeed => "–".to_owned(),
         };
         [
             self.what.to_owned(),
-            time(quantile_of(&self.subject)),
-            time(quantile_of(&self.baseline)),
-            format!("{}× {kind} ({} to {})", quantile(0.5), quantile(0.25), quantile(0.75)),
+            time(quantile(&self.subject, 0.5)),
+            time(quantile(&self.baseline, 0.5)),
+            format!("{}× {kind} ({} to {})", ratio(0.5), ratio(0.25), ratio(0.75)),
             goal,
         ]
     }
-}
-
-fn quantile_of(samples: &[f64]) -> f64 {
-    quantile(samples, 0.5)
 }
 
 /// The sample below which `part` of all samples lie.
@@ -170,6 +168,6 @@ fn time(seconds: f64) -> String {
     match seconds {
         s if s < 1e-6 => format!("{:.1} ns", s * 1e9),
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
-        s => format!("{:.2} ms", s * 1e3),
+        s => format!("{:.1} ms", s * 1e3),
     }
 }
