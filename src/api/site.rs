@@ -6,9 +6,8 @@ use axum::body::{Body, HttpBody};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use prometheus::{IntCounter, IntCounterVec};
+use tower_service::Service;
 
 use super::Api;
 use super::problem::Problem;
@@ -26,7 +25,8 @@ const CODES: [u16; 11] = [200, 304, 400, 401, 403, 404, 405, 413, 431, 500, 503]
 /// One listener's routes and rules.
 pub(super) struct Site {
     api: Arc<Api>,
-    router: TowerToHyperService<axum::Router>,
+    /// A copy of it is cheap, and calling it takes one.
+    router: axum::Router,
     token: Option<TokenFile>,
     requests: Requests,
 }
@@ -35,7 +35,7 @@ impl Site {
     pub(super) fn new(api: &Arc<Api>, face: Face, token: Option<TokenFile>) -> Self {
         Self {
             api: Arc::clone(api),
-            router: TowerToHyperService::new(route::router(api, face)),
+            router: route::router(api, face),
             token,
             requests: Requests::new(api.secrets.metrics().api_requests.clone()),
         }
@@ -55,7 +55,8 @@ impl Site {
         let (route, is_private) = (Route::of(path), route::is_private(path));
         let mut response = match self.admit(&request, is_private) {
             Err(problem) => problem.into_response(),
-            Ok(()) => match self.router.call(request.map(|_| Body::empty())).await {
+            // A router is always ready to be called.
+            Ok(()) => match self.router.clone().call(request.map(|_| Body::empty())).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
