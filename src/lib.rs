@@ -82,6 +82,8 @@ mod client;
 #[cfg(feature = "cli")]
 mod config;
 mod detect;
+#[cfg(feature = "cli")]
+mod duration;
 mod engine;
 mod error;
 mod gate;

@@ -63,13 +63,14 @@ impl Publisher {
     pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
         let snapshot = Snapshot::new(label, accepted.into_contents());
         let shared = &self.0;
+        // First: nobody may see the new snapshot together with the trouble that it ends.
+        self.set_status(status);
         shared.latest.store(Arc::new(snapshot.clone()));
         // Only after `latest`, so that what is announced can be had from there.
         shared.announced.fetch_max(snapshot.generation(), Ordering::SeqCst);
         for stripe in &shared.stripes {
             stripe.0.store(Arc::new(snapshot.clone()));
         }
-        self.set_status(status);
         shared.changed.notify(usize::MAX);
         snapshot
     }

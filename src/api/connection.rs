@@ -74,7 +74,7 @@ pub(super) async fn serve<S>(
                 return;
             }
             () = &mut stopped, if !is_stopping => {
-                // hyper would wait for the first request of a connection.
+                // hyper would wait for the rest of a first request that has begun.
                 if activity.is_fresh() {
                     return;
                 }

@@ -6,6 +6,7 @@ use axum::extract::Query as Pairs;
 use axum::http::Uri;
 
 use super::problem::{Problem, shown};
+use crate::duration;
 
 /// The longest that a request may wait. Proxies and clients give up before that.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -119,9 +120,7 @@ fn parse_format(text: &str) -> Result<Format, Problem> {
 
 /// A duration such as `30s` or `1m 30s`, or bare seconds.
 fn parse_timeout(text: &str) -> Result<Duration, Problem> {
-    let seconds = text.parse().ok().map(Duration::from_secs);
-    let duration = seconds.or_else(|| humantime::parse_duration(text).ok());
-    duration.filter(|&duration| duration <= MAX_WAIT).ok_or_else(|| {
+    duration::parse(text).filter(|&duration| duration <= MAX_WAIT).ok_or_else(|| {
         Problem::query(format!(
             "parameter `timeout` is {}; 0 to {} seconds are allowed, as `30`, `30s`, `500ms` or `2m`",
             shown(text),

@@ -222,6 +222,21 @@ async fn stop_removes_the_socket_and_ends_idle_connections() {
     assert_eq!(used.rest().await + &fresh.rest().await, "");
 }
 
+#[tokio::test(start_paused = true)]
+async fn stop_does_not_wait_for_the_rest_of_a_request() {
+    let fixture = Fixture::ready();
+    let (mut first, mut second) = (fixture.connect().await, fixture.connect().await);
+    assert_eq!(second.get("/livez").await.code, 200);
+    for client in [&mut first, &mut second] {
+        client.send("GET /li").await;
+    }
+    // Long enough for the halves to be read.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let before = tokio::time::Instant::now();
+    assert!(fixture.running.stop(SOON).await);
+    assert!(before.elapsed() < Duration::from_millis(5));
+}
+
 #[tokio::test]
 async fn dropped_api_leaves_no_socket_behind() {
     let dir = tempfile::tempdir().unwrap();

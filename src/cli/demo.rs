@@ -267,14 +267,16 @@ fn introduce(out: &mut impl Write, mount: &Path, socket: &Path, keep: bool) -> i
 }
 
 fn try_next(out: &mut impl Write, mount: &Path, socket: &Path, keep: bool) -> io::Result<()> {
+    // As it was called: after `cargo run` there is no such command on the path.
+    let me = std::env::args().next().unwrap_or_else(|| "secretwatch".to_owned());
     if !keep {
         return writeln!(
             out,
             "\nWhat to try next:\n\
-             \x20 secretwatch demo --keep                      the same, and it stays for you to play with\n\
-             \x20 secretwatch simulate /tmp/db password=one    make a mount of your own, and rotate it\n\
-             \x20 secretwatch serve --volume /tmp/db --socket /tmp/sw.sock\n\
-             \x20 secretwatch --help"
+             \x20 {me} demo --keep                      the same, and it stays for you to play with\n\
+             \x20 {me} simulate /tmp/db password=one    make a mount of your own, and rotate it\n\
+             \x20 {me} serve --volume /tmp/db --socket /tmp/sw.sock\n\
+             \x20 {me} --help"
         );
     }
     let (mount, socket) = (mount.display(), socket.display());
@@ -284,8 +286,8 @@ fn try_next(out: &mut impl Write, mount: &Path, socket: &Path, keep: bool) -> io
          \x20 curl --unix-socket {socket} http://localhost/v1/secrets/{VOLUME}/{KEY}\n\
          \x20 curl --unix-socket {socket} http://localhost/metrics\n\
          \x20 curl -N --unix-socket {socket} http://localhost/v1/events\n\
-         \x20 secretwatch follow --socket {socket}\n\
-         \x20 secretwatch simulate {mount} {KEY}=changed-by-hand\n\
+         \x20 {me} follow --socket {socket}\n\
+         \x20 {me} simulate {mount} {KEY}=changed-by-hand\n\
          Interrupt it (Ctrl-C) to clean up and end."
     )
 }

@@ -109,7 +109,7 @@ mod tests {
         for (status, exit, expected) in [
             (404, Exit::NotFound, "volume `db` has no key `x`"),
             (401, Exit::Denied, "--token-file"),
-            (403, Exit::Denied, "--allow-uid"),
+            (403, Exit::Denied, "refuses this user"),
             (503, Exit::Negative, "cannot answer now (503): volume"),
             (406, Exit::Negative, "refuses the request (406): volume"),
             (500, Exit::Negative, "refuses the request (500): volume"),

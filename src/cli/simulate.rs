@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure};
+use crate::duration;
 use crate::kubelet::{AtomicWriter, LinkOrder, Payload};
 use crate::name::KeyName;
 use crate::volume::{DATA_LINK, MAX_VOLUME_BYTES};
@@ -28,7 +29,7 @@ Examples:
   secretwatch simulate /tmp/db password=two
   secretwatch simulate /tmp/db --file tls.crt=/tmp/new.crt --remove password
   secretwatch simulate /tmp/db --every 1s --count 10
-  secretwatch simulate /tmp/db --stdin < rotations.jsonl
+  cat rotations.jsonl | secretwatch simulate /tmp/db --stdin
 
 Each rotation keeps the keys that are there, changes those that are given and removes those that
 are to be removed. A line of --stdin, {\"key\":\"<base64>\"}, is the whole of the next rotation. Values
@@ -60,15 +61,16 @@ pub(crate) struct Simulate {
     stdin: bool,
 
     /// Rotate again and again at this interval, counting in the key `counter`
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
     every: Option<Duration>,
 
     /// Stop after so many rotations; without it, go on until interrupted
     #[arg(long, value_name = "N", requires = "every")]
     count: Option<NonZeroU64>,
 
-    /// When links of new keys are made: `after` the swap (kubelets today) or `before` it (older
-    /// kubelets, Secrets Store CSI driver)
+    /// When links of new keys are made: `after` the swap or `before` it
+    ///
+    /// Kubelets make them after it today; older ones, and the Secrets Store CSI driver, before.
     #[arg(long, value_name = "ORDER", default_value = "after", value_parser = link_order)]
     links: LinkOrder,
 
@@ -86,6 +88,10 @@ fn pair<T: From<String>>(text: &str) -> Result<(KeyName, T), String> {
         return Err("KEY=… is expected, with the name of the key before the `=`".to_owned());
     };
     Ok((key(name)?, T::from(value.to_owned())))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration::parse(text).ok_or_else(|| "a time such as 500ms or 2s is expected".to_owned())
 }
 
 fn link_order(text: &str) -> Result<LinkOrder, String> {

@@ -9,6 +9,7 @@ use super::connect::{self, Connect};
 use super::listing::Listing;
 use super::{Exit, Failure};
 use crate::client::{self, Backoff, Client, ClientError};
+use crate::duration;
 use crate::name::VolumeName;
 
 /// How long one request may ask the sidecar to wait: the sidecar's own limit.
@@ -46,9 +47,9 @@ pub(crate) struct Wait {
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let is_allowed = timeout <= MAX_TIMEOUT;
-    is_allowed.then_some(timeout).ok_or_else(|| "0s to 7days are allowed".to_owned())
+    let timeout = duration::parse(text).filter(|timeout| *timeout <= MAX_TIMEOUT);
+    timeout
+        .ok_or_else(|| "a time such as 500ms, 30s or 2m is expected, from 0s to 7days".to_owned())
 }
 
 impl Wait {
@@ -264,9 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn timeout_has_a_unit_and_a_limit() {
+    fn timeout_is_in_seconds_or_a_unit_and_has_a_limit() {
         assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
-        assert!(timeout("60").is_err());
+        assert_eq!(timeout("60"), Ok(Duration::from_secs(60)));
+        assert!(timeout("soon").is_err());
         assert!(timeout("8days").unwrap_err().contains("7days"));
     }
 }

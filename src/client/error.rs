@@ -42,14 +42,13 @@ pub(crate) enum ClientError {
     #[error("the token in {} cannot be used", .path.display())]
     TokenFile { path: PathBuf, source: io::Error },
     #[error(
-        "the sidecar on {} wants another token: {message}; give its file with --token-file (or \
+        "the sidecar on {} asks for a token: {message}; give its file with --token-file (or \
          SECRETWATCH_TOKEN_FILE)",
         .socket.display()
     )]
     Unauthorized { socket: PathBuf, message: String },
     #[error(
-        "the sidecar on {} refuses this user (uid {uid}): {message}; allow it with \
-         --allow-uid {uid} on the sidecar",
+        "the sidecar on {} refuses this user (uid {uid}): {message}",
         .socket.display()
     )]
     Forbidden { socket: PathBuf, uid: u32, message: String },

@@ -95,7 +95,7 @@ pub(crate) const ALLOW_UID: Setting = Setting {
     key: Some("allow_uid"),
     value: "UID",
     is_list: true,
-    help: "User that may use the socket [default: the sidecar's own]",
+    help: "User that may use the socket, besides the sidecar's own",
 };
 pub(crate) const ALLOW_GID: Setting = Setting {
     flag: "allow-gid",
@@ -119,7 +119,7 @@ pub(crate) const MAX_CONNECTIONS: Setting = Setting {
     key: Some("max_connections"),
     value: "N",
     is_list: false,
-    help: "How many connections may be open at a time [default: 1024]",
+    help: "How many connections may be open at a time [default: 2048]",
 };
 pub(crate) const METRICS_ADDR: Setting = Setting {
     flag: "metrics-addr",

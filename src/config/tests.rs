@@ -139,7 +139,7 @@ fn no_volume_says_what_to_do() {
 fn each_bad_value_names_its_setting_and_what_is_allowed() {
     for (flag, expected) in [
         ("--socket-mode=1777", "--socket-mode: expected octal permissions from 0000 to 0777"),
-        ("--poll-interval=1ms", "--poll-interval: expected a time with its unit"),
+        ("--poll-interval=1ms", "--poll-interval: expected a time such as"),
         ("--poll-interval=1ms", "from 20ms to 1day"),
         ("--shutdown-timeout=1h", "--shutdown-timeout: expected a time"),
         ("--max-connections=0", "--max-connections: expected a whole number from 1 to 65536"),

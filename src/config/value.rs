@@ -14,6 +14,7 @@ use humantime::format_duration;
 use tracing::level_filters::LevelFilter;
 
 use super::{LogFormat, MAX_SOCKET_PATH_BYTES};
+use crate::duration;
 use crate::secrets::Detector;
 
 /// The outcome of one value: what it means, or what is wrong with it.
@@ -34,10 +35,10 @@ where
 }
 
 pub(super) fn duration(value: &OsStr, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
-    let duration = humantime::parse_duration(text(value)?).ok();
+    let duration = duration::parse(text(value)?);
     duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
         let (from, to) = (format_duration(*range.start()), format_duration(*range.end()));
-        expected(format!("a time with its unit, such as 500ms or 30s, from {from} to {to}"))
+        expected(format!("a time such as 500ms, 30s or 2m, from {from} to {to}"))
     })
 }
 
@@ -136,7 +137,7 @@ mod tests {
         }
         let range = Duration::from_secs(1)..=Duration::from_secs(60);
         assert_eq!(duration(os("2s"), &range), Ok(Duration::from_secs(2)));
-        for text in ["30", "2m", "0s", "soon"] {
+        for text in ["90", "2m", "0s", "soon"] {
             let error = duration(os(text), &range).unwrap_err();
             assert!(error.ends_with("from 1s to 1m"), "{error}");
         }

@@ -265,8 +265,8 @@ impl Watched {
         let published_at = reading.published_at;
         match self.plan.gate.judge(reading.contents) {
             Ok(accepted) => self.publish(accepted, published_at, by),
-            // The same contents, looked at again by the poll, are not rejected twice.
-            Err(trouble) => self.hold(trouble, is_moved || by == FoundBy::Inotify),
+            // The same contents, looked at again for whatever reason, are not rejected twice.
+            Err(trouble) => self.hold(trouble, is_moved),
         }
     }
 
@@ -386,3 +386,6 @@ impl Watched {
         self.current.generation() > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,26 @@ fn every_single_step_of_the_first_write_reads_nothing_or_everything() {
         assert!(count > 400, "only {count} schedules");
     }
 }
+
+/// A writer that is always faster than the look.
+struct Restless(AtomicWriter, u32);
+
+impl Probe for Restless {
+    fn before(&mut self, call: &'static str) {
+        if call == "check the link" {
+            self.1 += 1;
+            self.0.write(Payload::new().with("a", self.1.to_string())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn volume_that_changes_under_every_attempt_is_unstable_and_not_read_for_ever() {
+    let root = TempDir::new_in(fast_directory()).unwrap();
+    let writer = AtomicWriter::new(root.path());
+    writer.write(Payload::new().with("a", "0")).unwrap();
+    let mut probe = Restless(writer, 0);
+    let look = look_probed(root.path(), &mut probe);
+    assert_eq!(look.result.unwrap_err().reason, Reason::Unstable);
+    assert_eq!((look.retries, probe.1), (MAX_ATTEMPTS, MAX_ATTEMPTS));
+}

@@ -116,7 +116,7 @@ fn exercise(
         (format!("/{value}"), bearer.clone()),
         ("/v1/secrets".to_owned(), format!("authorization: Basic {value}\r\n")),
         ("/v1/secrets".to_owned(), format!("authorization: Bearer {value}x\r\n")),
-        ("/v1/secrets".to_owned(), bearer.clone()),
+        ("/v1/secrets".to_owned(), bearer),
     ] {
         sidecar.get_with(&target, &headers);
     }

@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use tempfile::TempDir;
 
 use crate::fixture::{Mount, eventually};
 use crate::sidecar::{BINARY, Process, Sidecar, stderr, volume};
@@ -22,7 +23,7 @@ fn queue_limit() -> usize {
 
 /// A test that cannot run here says so loudly, and is a failure where everything must have run.
 fn not_run(why: &str) {
-    eprintln!("NOT RUN: {why}");
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
     assert!(std::env::var_os("CI").is_none(), "in CI every test has to run: {why}");
 }
 
@@ -70,37 +71,104 @@ fn overflow_of_the_queue_is_looked_after() {
     assert!(sidecar.process.output().contains("inotify lost events"));
 }
 
-/// In a user namespace of its own, where the number of inotify instances is ours to limit.
+/// Writes into a FIFO, without waiting for somebody to read it.
+fn tell(fifo: &Path, line: &str) {
+    let mut fifo = fs::OpenOptions::new().read(true).write(true).open(fifo).unwrap();
+    fifo.write_all(line.as_bytes()).unwrap();
+}
+
+/// A sidecar in a user namespace of its own, where an inotify limit is ours to set.
+struct Limited {
+    sidecar: Sidecar,
+    set: PathBuf,
+    _directory: TempDir,
+}
+
+impl Limited {
+    /// `limit` is `instances` or `watches`; none of them is to be had at first.
+    fn start(limit: &str, mount: &Mount) -> Option<Self> {
+        let mut command = unshare(&["--user", "--map-root-user"])?;
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, set) = (directory.path().join("s.sock"), directory.path().join("set"));
+        // A shell stays in the namespace and sets the limit to what it is told through a FIFO,
+        // until it is told nothing more.
+        nix::unistd::mkfifo(&set, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = format!(
+            "limit=/proc/sys/user/max_inotify_{limit}; echo 0 > $limit || exit 9; \
+             exec 3<>'{}'; \
+             (while read -r number <&3 && [ -n \"$number\" ]; do echo $number > $limit; done) & \
+             exec 3<&-; exec \"$@\"",
+            set.display()
+        );
+        command.args(["sh", "-c", &script, "sh", BINARY, "serve", "--poll-interval", "100ms"]);
+        command.args(["--volume", &volume("db", &mount.path()), "--socket"]).arg(&socket);
+        let sidecar = Sidecar::spawn(&socket, &mut command);
+        Some(Self { sidecar, set, _directory: directory })
+    }
+
+    fn set(&self, number: &str) {
+        tell(&self.set, &format!("{number}\n"));
+    }
+
+    fn until_up(&self, is_up: f64) {
+        eventually("the watch is up or down", || {
+            let now = self.sidecar.metric(r#"secretwatch_watch_up{volume="db"}"#)?;
+            ((now - is_up).abs() < 0.1).then_some(())
+        });
+    }
+
+    fn said(&self, text: &str) -> usize {
+        self.sidecar.process.output().matches(text).count()
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.set("");
+    }
+}
+
 #[test]
-fn without_inotify_instances_the_poll_takes_over_until_there_are_some() {
-    let Some(mut command) = unshare(&["--user", "--map-root-user"]) else { return };
+fn without_inotify_the_poll_takes_over_until_there_is_some() {
+    for limit in ["instances", "watches"] {
+        let mount = Mount::new();
+        mount.rotate(&[("k", "1")]);
+        let Some(limited) = Limited::start(limit, &mount) else { return };
+        let sidecar = &limited.sidecar;
+        sidecar.until("db/k", "1");
+        limited.until_up(0.0);
+        mount.rotate(&[("k", "2")]);
+        sidecar.until("db/k", "2");
+        let errors = format!(r#"secretwatch_watch_errors_total{{kind="{limit}",volume="db"}}"#);
+        // Tried again, and said once.
+        sidecar.until_metric(&errors, 2.0);
+        sidecar.until_metric(r#"secretwatch_snapshots_total{detector="poll",volume="db"}"#, 1.0);
+        limited.set("128");
+        limited.until_up(1.0);
+        mount.rotate(&[("k", "3")]);
+        sidecar.until("db/k", "3");
+        assert_eq!(limited.said("inotify cannot watch the volume"), 1, "{limit}");
+        assert_eq!(limited.said("inotify watches the volume again"), 1, "{limit}");
+    }
+}
+
+/// The directory is replaced when no watch is to be had any more.
+#[test]
+fn watch_that_cannot_be_renewed_is_replaced_by_the_poll() {
     let mount = Mount::new();
     mount.rotate(&[("k", "1")]);
-    let directory = tempfile::tempdir().unwrap();
-    let (socket, heal) = (directory.path().join("s.sock"), directory.path().join("heal"));
-    // The shell stays in the namespace and lifts the limit when it is told to, through a FIFO.
-    nix::unistd::mkfifo(&heal, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let script = format!(
-        "limit=/proc/sys/user/max_inotify_instances; echo 0 > $limit || exit 9; \
-         (read -r number < '{}' && echo $number > $limit) & exec \"$@\"",
-        heal.display()
-    );
-    command.args(["sh", "-c", &script, "sh", BINARY, "serve", "--poll-interval", "100ms"]);
-    command.args(["--volume", &volume("db", &mount.path()), "--socket"]).arg(&socket);
-    let sidecar = Sidecar::spawn(&socket, &mut command);
-    sidecar.until("db/k", "1");
-    assert_eq!(sidecar.metric(r#"secretwatch_watch_up{volume="db"}"#), Some(0.0));
+    let Some(limited) = Limited::start("watches", &mount) else { return };
+    limited.set("128");
+    limited.until_up(1.0);
+    limited.set("0");
+    fs::remove_dir_all(mount.path()).unwrap();
     mount.rotate(&[("k", "2")]);
-    sidecar.until("db/k", "2");
-    sidecar.until_metric(r#"secretwatch_watch_errors_total{kind="instances",volume="db"}"#, 2.0);
-    sidecar.until_metric(r#"secretwatch_snapshots_total{detector="poll",volume="db"}"#, 1.0);
-    fs::write(&heal, "128\n").unwrap();
-    sidecar.until_metric(r#"secretwatch_watch_up{volume="db"}"#, 1.0);
+    limited.sidecar.until("db/k", "2");
+    limited.until_up(0.0);
     mount.rotate(&[("k", "3")]);
-    sidecar.until("db/k", "3");
-    let output = sidecar.process.output();
-    assert_eq!(output.matches("inotify cannot watch the volume").count(), 1, "{output}");
-    assert_eq!(output.matches("inotify watches the volume again").count(), 1, "{output}");
+    limited.sidecar.until("db/k", "3");
+    limited.set("128");
+    limited.until_up(1.0);
 }
 
 /// In a mount namespace of its own: a failed set-up by the kubelet unmounts the volume under a
@@ -114,12 +182,12 @@ fn unmounted_and_remounted_volume_is_followed() {
     fs::create_dir(&mount_point).unwrap();
     nix::unistd::mkfifo(&step, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let script = format!(
-        "v='{v}'; b='{bin}'; next() {{ read -r _ < '{step}'; }}\n\
+        "v='{v}'; b='{bin}'; exec 3<>'{step}'; next() {{ read -r _ <&3; }}\n\
          mount -t tmpfs one \"$v\" && \"$b\" simulate \"$v\" k=1 || exit 9\n\
          (next; umount -l \"$v\"\n\
           next; mount -t tmpfs two \"$v\" && \"$b\" simulate \"$v\" k=2\n\
           next; mount -t tmpfs three \"$v\" && \"$b\" simulate \"$v\" k=3\n\
-          next; \"$b\" simulate \"$v\" k=4) >&2 & exec \"$@\"",
+          next; \"$b\" simulate \"$v\" k=4) >&2 & exec 3<&-; exec \"$@\"",
         v = mount_point.display(),
         bin = BINARY,
         step = step.display(),
@@ -127,7 +195,7 @@ fn unmounted_and_remounted_volume_is_followed() {
     command.args(["sh", "-c", &script, "sh", BINARY, "serve", "--poll-interval", "100ms"]);
     command.args(["--volume", &volume("db", &mount_point), "--socket"]).arg(&socket);
     let sidecar = Sidecar::spawn(&socket, &mut command);
-    let next = || fs::write(&step, "\n").unwrap();
+    let next = || tell(&step, "\n");
     sidecar.until("db/k", "1");
     next();
     eventually("the volume is held", || {
@@ -158,7 +226,7 @@ fn open_up(path: &Path) {
 }
 
 /// The binary where every user can run it.
-fn binary_for_others(directory: &Path) -> std::path::PathBuf {
+fn binary_for_others(directory: &Path) -> PathBuf {
     let copy = directory.join("secretwatch");
     fs::copy(BINARY, &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();

@@ -5,6 +5,7 @@
 
 mod canary;
 mod detection;
+mod example;
 mod faults;
 mod fixture;
 mod library;

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::os::unix::net::UnixStream;
+use std::sync::Barrier;
 
 fn mode_of(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -131,10 +132,15 @@ fn paths_that_cannot_be_sockets_are_refused_with_what_is_allowed() {
 fn of_many_instances_that_start_at_once_exactly_one_has_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");
-    for _ in 0..20 {
+    for _ in 0..200 {
         drop(UnixListener::bind(&path).unwrap());
+        let start = Barrier::new(4);
+        let instance = || {
+            start.wait();
+            bind(&path, 0o600)
+        };
         let results: Vec<_> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| bind(&path, 0o600))).collect();
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(instance)).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);

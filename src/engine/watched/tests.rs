@@ -1,0 +1,168 @@
+use std::sync::mpsc::{Receiver, channel};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::gate::Gate;
+use crate::kubelet::{AtomicWriter, Payload};
+use crate::metrics::Metrics;
+use crate::store::{self, Reader};
+
+/// Longer than an event takes to arrive; only a failing test waits for it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One volume without an engine: the test is the loop, and its clock.
+struct Bench {
+    _root: TempDir,
+    writer: AtomicWriter,
+    volume: Watched,
+    reader: Reader,
+    watcher: Watcher,
+    woken: Receiver<usize>,
+    registry: prometheus::Registry,
+    now: Instant,
+}
+
+impl Bench {
+    /// `hears` says whether inotify's events reach the volume.
+    fn new(hears: bool) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("db");
+        let writer = AtomicWriter::new(&path);
+        writer.write(Payload::new().with("k", "1")).unwrap();
+        let (metrics, registry) = (Metrics::new().unwrap(), prometheus::Registry::new());
+        metrics.register(&registry).unwrap();
+        let gate = Gate { require: Vec::new(), max_bytes: 1000, allow_empty: false };
+        let plan = Plan { name: "db".parse().unwrap(), path: path.clone(), gate };
+        let boot = Arc::from("boot");
+        let (publisher, reader) =
+            store::channel(&initial_snapshot(&plan.name, &boot), Status::default());
+        let pace = Pace { normal: Duration::from_secs(30), fast: Duration::from_secs(1) };
+        let volume = Watched::new(plan, boot, publisher, metrics.volume("db"), pace);
+        let (sender, woken) = channel();
+        let hinted = if hears { vec![(path, volume.hints())] } else { Vec::new() };
+        let wake = Arc::new(move |index| sender.send(index).unwrap());
+        let watcher = Watcher::new(hinted, wake, pace.normal);
+        let now = Instant::now();
+        let mut bench = Self { _root: root, writer, volume, reader, watcher, woken, registry, now };
+        bench.volume.look(Some(&mut bench.watcher), FoundBy::Startup, now);
+        bench
+    }
+
+    fn rotate(&self, value: &str) {
+        self.writer.write(Payload::new().with("k", value)).unwrap();
+    }
+
+    /// Lets time pass until the volume has something to do, and lets it do that.
+    fn next_tick(&mut self) -> Duration {
+        let waited = self.volume.next_due().saturating_duration_since(self.now);
+        self.now = self.now.max(self.volume.next_due());
+        self.volume.tick(Some(&mut self.watcher), self.now);
+        waited
+    }
+
+    /// Takes the hint of a real event.
+    fn hear(&mut self) {
+        self.woken.recv_timeout(DEADLINE).expect("an event");
+        self.volume.hinted(Some(&mut self.watcher), self.now);
+    }
+
+    fn served(&self) -> String {
+        self.reader.current().get("k").unwrap().expose_str().unwrap().to_owned()
+    }
+
+    fn metric(&self, line: &str) -> f64 {
+        let families = self.registry.gather();
+        let text = prometheus::TextEncoder::new().encode_to_string(&families).unwrap();
+        let value = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{line} is not in\n{text}"))
+    }
+
+    fn is_up(&self) -> bool {
+        self.metric(r#"secretwatch_watch_up{volume="db"}"#) > 0.5
+    }
+}
+
+#[test]
+fn poll_that_finds_what_inotify_did_not_report_proves_it_deaf() {
+    let mut bench = Bench::new(false);
+    assert!(bench.is_up());
+    bench.rotate("2");
+    assert_eq!(bench.next_tick(), Duration::from_secs(30));
+    assert_eq!(bench.served(), "2");
+    assert!(bench.is_up(), "it may still report");
+    bench.next_tick();
+    assert!(!bench.is_up());
+    assert!(
+        (bench.metric(r#"secretwatch_watch_errors_total{kind="deaf",volume="db"}"#) - 1.0).abs()
+            < 0.1
+    );
+    // From now on the poll looks often.
+    bench.next_tick();
+    bench.rotate("3");
+    assert!(bench.next_tick() <= Duration::from_secs(1));
+    assert_eq!(bench.served(), "3");
+}
+
+#[test]
+fn poll_that_is_merely_faster_proves_nothing() {
+    let mut bench = Bench::new(true);
+    bench.rotate("2");
+    bench.next_tick();
+    assert_eq!(bench.served(), "2");
+    bench.hear();
+    for _ in 0..3 {
+        assert_eq!(bench.next_tick(), Duration::from_secs(30));
+        assert!(bench.is_up());
+    }
+}
+
+#[test]
+fn event_proves_that_inotify_hears_again() {
+    let mut bench = Bench::new(true);
+    bench.rotate("2");
+    // The event is there, and nobody takes it in time.
+    bench.next_tick();
+    bench.next_tick();
+    assert!(!bench.is_up());
+    bench.hear();
+    assert!(bench.is_up());
+    bench.rotate("3");
+    bench.hear();
+    assert_eq!(bench.served(), "3");
+    assert_eq!(bench.next_tick(), Duration::from_secs(30));
+}
+
+#[test]
+fn quiet_volume_is_only_polled() {
+    let mut bench = Bench::new(true);
+    for _ in 0..5 {
+        assert_eq!(bench.next_tick(), Duration::from_secs(30));
+    }
+    assert!(bench.woken.try_recv().is_err(), "own looks wake nobody");
+}
+
+#[test]
+fn preparing_a_rotation_wakes_nobody() {
+    let bench = Bench::new(true);
+    let mut rotation = bench.writer.rotation(Payload::new().with("k", "2")).unwrap();
+    rotation.run_until(crate::kubelet::Step::is_swap).unwrap();
+    rotation.step().unwrap();
+    // Events come in order, so the first one that wakes is the swap and there is just one.
+    bench.woken.recv_timeout(DEADLINE).expect("the swap");
+    rotation.finish().unwrap();
+    assert!(bench.woken.try_recv().is_err());
+}
+
+#[test]
+fn rejection_is_counted_once_however_often_the_poll_looks() {
+    let mut bench = Bench::new(true);
+    bench.writer.write(Payload::new()).unwrap();
+    bench.hear();
+    for _ in 0..5 {
+        bench.next_tick();
+    }
+    let line = r#"secretwatch_snapshots_rejected_total{reason="empty",volume="db"}"#;
+    assert!((bench.metric(line) - 1.0).abs() < 0.1);
+    assert_eq!(bench.served(), "1");
+}
