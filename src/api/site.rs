@@ -7,9 +7,8 @@ use axum::body::{Body, HttpBody};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use prometheus::{IntCounter, IntCounterVec};
+use tower_service::Service;
 
 use super::problem::Problem;
 use super::route::{self, Route};
@@ -27,7 +26,8 @@ const CODES: [u16; 13] = [200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 431,
 /// One listener's routes and rules.
 pub(super) struct Site {
     api: Arc<Api>,
-    router: TowerToHyperService<axum::Router>,
+    /// A copy of it is cheap, and calling it takes one.
+    router: axum::Router,
     token: Option<TokenFile>,
     requests: Requests,
     /// No body is read on the TCP port, where there is no route that takes one.
@@ -38,7 +38,7 @@ impl Site {
     pub(super) fn new(api: &Arc<Api>, face: Face, token: Option<TokenFile>) -> Self {
         Self {
             api: Arc::clone(api),
-            router: TowerToHyperService::new(route::router(api, face)),
+            router: route::router(api, face),
             token,
             reads_bodies: face == Face::Socket,
             requests: Requests::new(api.secrets.metrics().api_requests.clone()),
@@ -59,7 +59,8 @@ impl Site {
         let response = async {
             self.admit(&request, is_private)?;
             let request = self.with_body(request, route).await?;
-            match self.router.call(request).await {
+            // A router is always ready to be called.
+            match self.router.clone().call(request).await {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             }

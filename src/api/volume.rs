@@ -113,7 +113,7 @@ fn not_modified(snapshot: &Snapshot) -> Response {
 
 fn tag(response: &mut Response, snapshot: &Snapshot) {
     // One piece of memory for both headers: the tag is the revision in quotes.
-    let tag = Bytes::from(format!("\"{}\"", snapshot.revision()));
+    let tag = Bytes::from(["\"", snapshot.revision(), "\""].concat());
     let revision = tag.slice(1..tag.len() - 1);
     let headers = response.headers_mut();
     for (name, value) in [(header::ETAG, tag), (REVISION, revision)] {

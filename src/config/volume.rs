@@ -226,9 +226,11 @@ fn unknown(volumes: &Listed) -> String {
 
 /// Two volumes of one name could not be told apart, and one directory needs no two watches.
 fn check_distinct(volumes: &Listed, problems: &mut Vec<Problem>) {
+    // Asked for once for each volume and not for each pair, as every answer takes system calls.
+    let real: Vec<_> = volumes.iter().map(|(_, volume)| real(&volume.path)).collect();
     for (at, (place, volume)) in volumes.iter().enumerate() {
-        let earlier = volumes.iter().take(at).map(|(_, volume)| volume);
-        for other in earlier {
+        let earlier = volumes.iter().zip(&real).take(at);
+        for ((_, other), other_real) in earlier {
             if other.name == volume.name {
                 let message = format!(
                     "two volumes are named `{}`: {} and {}; give one another name with NAME=DIR",
@@ -237,7 +239,7 @@ fn check_distinct(volumes: &Listed, problems: &mut Vec<Problem>) {
                     volume.path.display()
                 );
                 problems.push(Problem::at(place, message));
-            } else if real(&other.path) == real(&volume.path) {
+            } else if *other_real == real[at] {
                 let message = format!(
                     "volumes `{}` and `{}` are the same directory {}",
                     other.name,
