@@ -90,6 +90,8 @@ mod health;
 pub mod kubelet;
 mod metrics;
 mod name;
+#[cfg(feature = "cli")]
+mod reaper;
 mod secret;
 mod secrets;
 #[cfg(feature = "cli")]
