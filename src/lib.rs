@@ -90,6 +90,10 @@ mod health;
 pub mod kubelet;
 mod metrics;
 mod name;
+#[cfg(feature = "cli")]
+mod process;
+#[cfg(feature = "cli")]
+mod reload;
 mod secret;
 mod secrets;
 #[cfg(feature = "cli")]
