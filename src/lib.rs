@@ -91,7 +91,11 @@ pub mod kubelet;
 mod metrics;
 mod name;
 #[cfg(feature = "cli")]
+mod process;
+#[cfg(feature = "cli")]
 mod reaper;
+#[cfg(feature = "cli")]
+mod reload;
 mod secret;
 mod secrets;
 #[cfg(feature = "cli")]
