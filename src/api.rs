@@ -116,6 +116,13 @@ pub(crate) enum BindError {
     SecretsMetrics(#[source] crate::error::Error),
 }
 
+impl BindError {
+    /// Whether the socket's directory cannot be made or used.
+    pub(crate) fn is_about_the_directory(&self) -> bool {
+        matches!(self, Self::Socket(error) if error.is_about_the_directory())
+    }
+}
+
 /// Makes the listeners. Call it before other threads are started: it changes the process's umask
 /// for a moment.
 ///

@@ -16,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::given::ConfigError;
 use self::given::{Given, Problem};
+pub(crate) use self::run::{EnvKey, OnRotation, RawRun, RunConfig, is_variable};
 pub(crate) use self::setting::Raw;
 use self::setting::Setting;
 use self::value::Parsed;
@@ -28,6 +29,7 @@ use crate::secrets::{
 
 mod file;
 mod given;
+mod run;
 pub(crate) mod setting;
 mod show;
 mod value;
@@ -72,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LevelFilter,
     pub(crate) shutdown_timeout: Duration,
+    /// What only `run` uses.
+    pub(crate) run: RunConfig,
 }
 
 impl Config {
@@ -98,6 +102,17 @@ impl Config {
         self.volumes.iter().fold(builder, |builder, volume| builder.volume(options(volume)))
     }
 
+    /// The same for `run`: contents without a key that the command needs are not accepted.
+    pub(crate) fn with_required_environment(mut self) -> Self {
+        for EnvKey { volume, key, .. } in &self.run.env {
+            let volume = self.volumes.iter_mut().find(|known| known.name == *volume);
+            if let Some(volume) = volume.filter(|known| !known.require.contains(key)) {
+                volume.require.push(key.clone());
+            }
+        }
+        self
+    }
+
     /// What is allowed and yet hardly meant.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let own = own_uid();
@@ -110,6 +125,7 @@ impl Config {
                 self.socket_mode
             ));
         }
+        warnings.extend(self.run.warning());
         warnings
     }
 }
@@ -137,8 +153,10 @@ impl Check<'_> {
         if allow_uid.is_empty() && allow_gid.is_empty() {
             allow_uid.push(own_uid());
         }
+        let volumes = volume::check(self.raw, self.file, &mut self.problems);
         Config {
-            volumes: volume::check(self.raw, self.file, &mut self.problems),
+            run: run::check(self, &volumes),
+            volumes,
             detector: self.one(&setting::DETECTOR, value::detector).unwrap_or_default(),
             poll_interval: self
                 .one(&setting::POLL_INTERVAL, |v| {

@@ -58,6 +58,7 @@
 //! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
 //! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
+//! | `supervise`, `reaper` | the app as a child of the sidecar (`run`) | restarts a child that has ended by itself |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
 //!
@@ -103,6 +104,8 @@ mod shutdown;
 mod snapshot;
 mod status;
 mod store;
+#[cfg(feature = "cli")]
+mod supervise;
 mod typed;
 mod volume;
 

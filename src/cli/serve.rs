@@ -52,7 +52,8 @@ impl Serve {
         let signals = Signals::new()?;
         // Before any other thread runs: the socket gets its mode from the umask, which all
         // threads share.
-        let bound = api::bind(&options(&config)).map_err(|e| Failure::new(Exit::Negative, e))?;
+        let bound =
+            api::bind(&options(&config, "serve")).map_err(|e| Failure::new(Exit::Negative, e))?;
         let secrets = config.builder().open_pending()?;
         drop(entered);
         announce(&config, &bound);
@@ -60,7 +61,7 @@ impl Serve {
     }
 }
 
-fn options(config: &Config) -> api::Options {
+pub(super) fn options(config: &Config, mode: &'static str) -> api::Options {
     api::Options {
         socket: api::SocketOptions {
             path: config.socket.clone(),
@@ -71,7 +72,7 @@ fn options(config: &Config) -> api::Options {
         },
         metrics_addr: config.metrics_addr,
         max_connections: config.max_connections,
-        mode: "serve",
+        mode,
     }
 }
 

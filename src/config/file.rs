@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::given::{Given, Place, Problem};
+use super::run;
 use super::setting::{ALL, CONFIG, Setting};
 
 /// The largest file that is read: 64 volumes with long lists of keys fit many times.
@@ -21,6 +22,9 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// What a `[[volume]]` table may hold.
 const VOLUME_KEYS: [&str; 5] = ["name", "path", "require", "max_bytes", "allow_empty"];
+
+/// What is true or false.
+const SWITCHES: [&str; 2] = ["allow_empty", "restart"];
 
 /// What the file holds, still unchecked.
 #[derive(Debug, Default)]
@@ -106,16 +110,50 @@ impl Parser<'_> {
         if name == "volume" {
             return self.volumes(file, line, value);
         }
+        if name == "run" {
+            return self.run(file, line, value);
+        }
         let keys = ALL.iter().filter_map(|setting| Some((setting, setting.key?)));
         let Some((setting, key)) = keys.clone().find(|(_, key)| *key == name) else {
             let known: Vec<_> = keys.map(|(_, key)| key).collect();
             let known = known.join(", ");
-            let message = format!("no such setting; there are: {known}, and [[volume]] tables");
+            let message = format!(
+                "no such setting; there are: {known}, a [run] table, and [[volume]] tables"
+            );
             return self.problem(line, message);
         };
+        self.setting(file, setting, key, line, value);
+    }
+
+    fn setting(
+        &mut self,
+        file: &mut File,
+        setting: &Setting,
+        key: &'static str,
+        line: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         if let Some(values) = self.values(key, line, value, setting.is_list) {
             let place = self.place(key, line);
             file.settings.push(Given { setting: setting.flag, values, place });
+        }
+    }
+
+    fn run(&mut self, file: &mut File, line: usize, value: &Spanned<DeValue<'_>>) {
+        let Some(entries) = value.get_ref().as_table() else {
+            return self.problem(line, "the settings of `run` are written as one [run] table");
+        };
+        for (key, value) in entries {
+            let line = self.line(&key.span());
+            let known = run::ALL.iter().filter_map(|setting| Some((setting, setting.key?)));
+            match known.clone().find(|(_, known)| *known == key.get_ref()) {
+                Some((setting, key)) => self.setting(file, setting, key, line, value),
+                None => {
+                    let known: Vec<_> = known.map(|(_, key)| key).collect();
+                    let known = known.join(", ");
+                    self.problem(line, format!("no such setting of `run`; there are: {known}"));
+                }
+            }
         }
     }
 
@@ -162,13 +200,15 @@ impl Parser<'_> {
             DeValue::Array(array) if is_list => {
                 array.iter().map(|item| scalar(item.get_ref())).collect()
             }
-            DeValue::Boolean(flag) if key == "allow_empty" => Some(vec![flag.to_string().into()]),
-            _ if key == "allow_empty" => None,
+            DeValue::Boolean(flag) if SWITCHES.contains(&key) => {
+                Some(vec![flag.to_string().into()])
+            }
+            _ if SWITCHES.contains(&key) => None,
             single => scalar(single).map(|value| vec![value]),
         };
         if values.is_none() {
-            let expected = match (key, is_list) {
-                ("allow_empty", _) => "true or false",
+            let expected = match (SWITCHES.contains(&key), is_list) {
+                (true, _) => "true or false",
                 (_, true) => "a list of texts in quotes or of numbers",
                 (_, false) => "a text in quotes or a number",
             };

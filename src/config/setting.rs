@@ -16,9 +16,11 @@ pub(crate) struct Setting {
     /// The key in the file; `None` where the file cannot set it, or sets it for each volume.
     pub(crate) key: Option<&'static str>,
     /// What stands for the value in `--help`.
-    value: &'static str,
+    pub(super) value: &'static str,
     /// Whether it may be given several times; a variable then holds a list with commas.
     pub(crate) is_list: bool,
+    /// What the flag means without a value; `None` where it needs one.
+    pub(super) without_value: Option<&'static str>,
     /// The help, with the default at its end in brackets.
     pub(super) help: &'static str,
 }
@@ -29,6 +31,7 @@ pub(crate) const VOLUME: Setting = Setting {
     key: None,
     value: "[NAME=]DIR",
     is_list: true,
+    without_value: None,
     help: "Directory where a secret is mounted; it may appear later.\n\
            Without NAME it is named after its last component.",
 };
@@ -38,6 +41,7 @@ pub(crate) const REQUIRE: Setting = Setting {
     key: None,
     value: "[VOLUME:]KEY",
     is_list: true,
+    without_value: None,
     help: "Accept only contents that have KEY; without VOLUME, in every volume.",
 };
 pub(crate) const ALLOW_EMPTY: Setting = Setting {
@@ -46,6 +50,7 @@ pub(crate) const ALLOW_EMPTY: Setting = Setting {
     key: None,
     value: "VOLUME",
     is_list: true,
+    without_value: Some(EVERY_VOLUME),
     help: "Accept contents without any key, in this volume or (without =VOLUME) in all.\n\
            Otherwise the last good contents stay. The variable says `*` for all.",
 };
@@ -55,6 +60,7 @@ pub(crate) const MAX_BYTES: Setting = Setting {
     key: None,
     value: "N",
     is_list: false,
+    without_value: None,
     help: "Accept only contents of at most N bytes, in every volume [default: 8388608]",
 };
 pub(crate) const DETECTOR: Setting = Setting {
@@ -63,6 +69,7 @@ pub(crate) const DETECTOR: Setting = Setting {
     key: Some("detector"),
     value: "auto|poll",
     is_list: false,
+    without_value: None,
     help: "inotify and the poll side by side, or the poll alone [default: auto]",
 };
 pub(crate) const POLL_INTERVAL: Setting = Setting {
@@ -71,6 +78,7 @@ pub(crate) const POLL_INTERVAL: Setting = Setting {
     key: Some("poll_interval"),
     value: "TIME",
     is_list: false,
+    without_value: None,
     help: "How often the poll audits inotify, such as 500ms or 1m [default: 30s]",
 };
 pub(crate) const SOCKET: Setting = Setting {
@@ -79,6 +87,7 @@ pub(crate) const SOCKET: Setting = Setting {
     key: Some("socket"),
     value: "PATH",
     is_list: false,
+    without_value: None,
     help: "Unix socket to serve on [default: /run/secretwatch/secretwatch.sock]",
 };
 pub(crate) const SOCKET_MODE: Setting = Setting {
@@ -87,6 +96,7 @@ pub(crate) const SOCKET_MODE: Setting = Setting {
     key: Some("socket_mode"),
     value: "OCTAL",
     is_list: false,
+    without_value: None,
     help: "Permissions of the socket; who connects needs `w` [default: 0600]",
 };
 pub(crate) const ALLOW_UID: Setting = Setting {
@@ -95,6 +105,7 @@ pub(crate) const ALLOW_UID: Setting = Setting {
     key: Some("allow_uid"),
     value: "UID",
     is_list: true,
+    without_value: None,
     help: "User that may use the socket [default: the sidecar's own]",
 };
 pub(crate) const ALLOW_GID: Setting = Setting {
@@ -103,6 +114,7 @@ pub(crate) const ALLOW_GID: Setting = Setting {
     key: Some("allow_gid"),
     value: "GID",
     is_list: true,
+    without_value: None,
     help: "Group whose processes may use the socket",
 };
 pub(crate) const TOKEN_FILE: Setting = Setting {
@@ -111,6 +123,7 @@ pub(crate) const TOKEN_FILE: Setting = Setting {
     key: Some("token_file"),
     value: "PATH",
     is_list: false,
+    without_value: None,
     help: "Ask for the bearer token in this file; it is read again when it changes",
 };
 pub(crate) const MAX_CONNECTIONS: Setting = Setting {
@@ -119,6 +132,7 @@ pub(crate) const MAX_CONNECTIONS: Setting = Setting {
     key: Some("max_connections"),
     value: "N",
     is_list: false,
+    without_value: None,
     help: "How many connections may be open at a time [default: 1024]",
 };
 pub(crate) const METRICS_ADDR: Setting = Setting {
@@ -127,6 +141,7 @@ pub(crate) const METRICS_ADDR: Setting = Setting {
     key: Some("metrics_addr"),
     value: "HOST:PORT",
     is_list: false,
+    without_value: None,
     help: "Serve /metrics, /livez and /readyz over TCP too, never a value,\n\
            such as 0.0.0.0:9180 or [::]:9180 [default: no TCP at all]",
 };
@@ -136,6 +151,7 @@ pub(crate) const LOG_FORMAT: Setting = Setting {
     key: Some("log_format"),
     value: "text|json",
     is_list: false,
+    without_value: None,
     help: "Form of the log lines on standard error [default: text]",
 };
 pub(crate) const LOG_LEVEL: Setting = Setting {
@@ -144,6 +160,7 @@ pub(crate) const LOG_LEVEL: Setting = Setting {
     key: Some("log_level"),
     value: "LEVEL",
     is_list: false,
+    without_value: None,
     help: "error, warn, info, debug, trace or off [default: info]",
 };
 pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
@@ -152,6 +169,7 @@ pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
     key: Some("shutdown_timeout"),
     value: "TIME",
     is_list: false,
+    without_value: None,
     help: "How long open requests may take to end after SIGTERM [default: 10s]",
 };
 pub(crate) const CONFIG: Setting = Setting {
@@ -160,6 +178,7 @@ pub(crate) const CONFIG: Setting = Setting {
     key: None,
     value: "FILE",
     is_list: false,
+    without_value: None,
     help: "TOML file with these settings (socket_mode = \"0600\") and [[volume]] tables\n\
            of name, path, require, max_bytes, allow_empty.\n\
            Each flag has a variable too (--socket-mode: SECRETWATCH_SOCKET_MODE), where\n\
@@ -195,7 +214,6 @@ pub(crate) const EVERY_VOLUME: &str = "*";
 pub(crate) struct Raw(Vec<Given>);
 
 impl Raw {
-    #[cfg(test)]
     pub(crate) fn new(given: Vec<Given>) -> Self {
         Self(given)
     }
@@ -229,7 +247,7 @@ impl clap::Args for Raw {
     }
 }
 
-fn argument(setting: &'static Setting) -> Arg {
+pub(super) fn argument(setting: &'static Setting) -> Arg {
     let arg = Arg::new(setting.flag)
         .long(setting.flag)
         .value_name(setting.value)
@@ -240,13 +258,13 @@ fn argument(setting: &'static Setting) -> Arg {
         .value_parser(ValueParser::os_string())
         .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
         .help(setting.help);
-    if setting.flag == ALLOW_EMPTY.flag {
-        return arg.num_args(0..=1).require_equals(true).default_missing_value(EVERY_VOLUME);
+    if let Some(meant) = setting.without_value {
+        return arg.num_args(0..=1).require_equals(true).default_missing_value(meant);
     }
     arg
 }
 
-fn take(setting: &'static Setting, matches: &ArgMatches) -> Option<Given> {
+pub(super) fn take(setting: &'static Setting, matches: &ArgMatches) -> Option<Given> {
     let values = matches.get_many::<std::ffi::OsString>(setting.flag)?.cloned().collect();
     match matches.value_source(setting.flag)? {
         clap::parser::ValueSource::EnvVariable => Given::from_variable(setting, values),

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use humantime::format_duration;
 
-use super::{Config, LogFormat, VolumeConfig};
+use super::{Config, LogFormat, OnRotation, RunConfig, VolumeConfig};
 use crate::name::KeyName;
+use crate::process::SignalName;
 use crate::secrets::Detector;
 
 impl Display for Config {
@@ -30,7 +31,25 @@ impl Display for Config {
         writeln!(f, "log_format = {}", quoted(log_format(self.log_format)))?;
         writeln!(f, "log_level = {}", quoted(&self.log_level))?;
         writeln!(f, "shutdown_timeout = {}", quoted(&format_duration(self.shutdown_timeout)))?;
+        self.run.fmt(f)?;
         self.volumes.iter().try_for_each(|volume| volume.fmt(f))
+    }
+}
+
+impl Display for RunConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<_> = self.env.iter().map(quoted).collect();
+        let env_from: Vec<_> = self.env_from.iter().map(quoted).collect();
+        writeln!(f, "\n[run]")?;
+        match self.on_rotation {
+            OnRotation::Nothing => writeln!(f, "# signal, restart: the command asks by itself")?,
+            OnRotation::Signal(signal) => writeln!(f, "signal = {}", quoted(&SignalName(signal)))?,
+            OnRotation::Restart => writeln!(f, "restart = true")?,
+        }
+        writeln!(f, "stop_grace = {}", quoted(&format_duration(self.stop_grace)))?;
+        writeln!(f, "start_timeout = {}", quoted(&format_duration(self.start_timeout)))?;
+        writeln!(f, "env = [{}]", env.join(", "))?;
+        writeln!(f, "env_from = [{}]", env_from.join(", "))
     }
 }
 
