@@ -93,6 +93,8 @@ mod name;
 #[cfg(feature = "cli")]
 mod process;
 #[cfg(feature = "cli")]
+mod reaper;
+#[cfg(feature = "cli")]
 mod reload;
 mod secret;
 mod secrets;
