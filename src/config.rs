@@ -18,6 +18,7 @@ pub(crate) use self::given::ConfigError;
 use self::given::{Given, Problem};
 pub(crate) use self::setting::Raw;
 use self::setting::Setting;
+pub(crate) use self::target::{ActionConfig, TargetConfig};
 use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
 use crate::api::{DEFAULT_MAX_CONNECTIONS, MAX_MAX_CONNECTIONS};
@@ -30,6 +31,7 @@ mod file;
 mod given;
 pub(crate) mod setting;
 mod show;
+mod target;
 mod value;
 mod volume;
 
@@ -58,6 +60,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Config {
     /// At least one.
     pub(crate) volumes: Vec<VolumeConfig>,
+    /// Whom to tell of a change, by distinct names.
+    pub(crate) targets: Vec<TargetConfig>,
     pub(crate) detector: Detector,
     pub(crate) poll_interval: Duration,
     pub(crate) socket: PathBuf,
@@ -72,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LevelFilter,
     pub(crate) shutdown_timeout: Duration,
+    /// For every target that has none of its own.
+    pub(crate) splay: Duration,
 }
 
 impl Config {
@@ -137,8 +143,12 @@ impl Check<'_> {
         if allow_uid.is_empty() && allow_gid.is_empty() {
             allow_uid.push(own_uid());
         }
+        let volumes = volume::check(self.raw, self.file, &mut self.problems);
+        let splay = self.one(&setting::SPLAY, target::splay).unwrap_or_default();
         Config {
-            volumes: volume::check(self.raw, self.file, &mut self.problems),
+            targets: target::check(self.raw, self.file, &volumes, splay, &mut self.problems),
+            splay,
+            volumes,
             detector: self.one(&setting::DETECTOR, value::detector).unwrap_or_default(),
             poll_interval: self
                 .one(&setting::POLL_INTERVAL, |v| {

@@ -38,9 +38,9 @@ mod pending;
 mod runner;
 mod signal;
 
-pub(crate) use board::{Board, Standing, TargetState};
+pub(crate) use board::Board;
 pub(crate) use exec::ExecTarget;
-pub(crate) use http::{Address, HttpTarget, Url};
+pub(crate) use http::{HttpTarget, Url};
 pub(crate) use keys::KeyPattern;
 pub(crate) use metrics::ReloadMetrics;
 pub(crate) use signal::{Receiver, SignalTarget};

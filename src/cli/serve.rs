@@ -5,9 +5,10 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use super::{Exit, Failure, connect, log};
+use super::{Exit, Failure, connect, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, Raw};
+use crate::reaper::Reaper;
 use crate::secrets::Secrets;
 use crate::shutdown::{Signals, Wish};
 
@@ -96,7 +97,15 @@ async fn serve(
     secrets: Secrets,
     mut signals: Signals,
 ) -> Result<Exit, Failure> {
+    let metrics = targets::metrics()?;
+    let mut reaper = None;
+    let targets = targets::targets(config, &secrets, &metrics, || match &reaper {
+        Some(reaper) => Ok(Reaper::clone(reaper)),
+        None => Ok(reaper.insert(Reaper::start()?).clone()),
+    })?;
+    let bound = bound.with_targets(targets.boards(), metrics);
     let running = bound.serve(secrets.clone()).map_err(|e| Failure::new(Exit::Negative, e))?;
+    let telling = targets.start();
     let signal = loop {
         match signals.next().await {
             Wish::Stop(signal) => break signal,
@@ -107,7 +116,12 @@ async fn serve(
         }
     };
     info!(signal, "stopping");
-    if running.stop(config.shutdown_timeout).await {
+    let timeout = config.shutdown_timeout;
+    let (is_served, is_told) = tokio::join!(running.stop(timeout), telling.stop(timeout));
+    if !is_told {
+        warn!("a target was still being told after the shutdown timeout");
+    }
+    if is_served {
         info!("stopped");
     } else {
         warn!("stopped with requests still open after the shutdown timeout");

@@ -154,6 +154,58 @@ pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
     is_list: false,
     help: "How long open requests may take to end after SIGTERM [default: 10s]",
 };
+pub(crate) const NOTIFY_HTTP: Setting = Setting {
+    flag: "notify-http",
+    variable: "SECRETWATCH_NOTIFY_HTTP",
+    key: None,
+    value: "URL",
+    is_list: true,
+    help: "On a change, POST to http://host:port/path or unix:/path/of.sock:/path",
+};
+pub(crate) const NOTIFY_EXEC: Setting = Setting {
+    flag: "notify-exec",
+    variable: "SECRETWATCH_NOTIFY_EXEC",
+    key: None,
+    value: "COMMAND",
+    is_list: true,
+    help: "On a change, run a command: split into words as by a shell, run without one.\n\
+           {path} is the volume's directory; the environment has SECRETWATCH_VOLUME,\n\
+           SECRETWATCH_REVISION and SECRETWATCH_CHANGED_KEYS (one a line).",
+};
+pub(crate) const NOTIFY_PID_FILE: Setting = Setting {
+    flag: "notify-pid-file",
+    variable: "SECRETWATCH_NOTIFY_PID_FILE",
+    key: None,
+    value: "PATH",
+    is_list: true,
+    help: "On a change, signal the process whose pid is in this file; a signal is only\n\
+           ever sent to a process that has a handler for it.",
+};
+pub(crate) const NOTIFY_PROCESS: Setting = Setting {
+    flag: "notify-process",
+    variable: "SECRETWATCH_NOTIFY_PROCESS",
+    key: None,
+    value: "NAME",
+    is_list: true,
+    help: "On a change, signal the oldest process whose executable or comm is named so",
+};
+pub(crate) const NOTIFY_SIGNAL: Setting = Setting {
+    flag: "notify-signal",
+    variable: "SECRETWATCH_NOTIFY_SIGNAL",
+    key: None,
+    value: "SIGNAL",
+    is_list: false,
+    help: "The signal for --notify-pid-file and --notify-process [default: HUP]",
+};
+pub(crate) const SPLAY: Setting = Setting {
+    flag: "splay",
+    variable: "SECRETWATCH_SPLAY",
+    key: Some("splay"),
+    value: "TIME",
+    is_list: false,
+    help: "Wait up to so long before a target is told, each host for a time of its own,\n\
+           so that not all replicas reload in the same second [default: 0s]",
+};
 pub(crate) const CONFIG: Setting = Setting {
     flag: "config",
     variable: "SECRETWATCH_CONFIG",
@@ -161,13 +213,20 @@ pub(crate) const CONFIG: Setting = Setting {
     value: "FILE",
     is_list: false,
     help: "TOML file with these settings (socket_mode = \"0600\") and [[volume]] tables\n\
-           of name, path, require, max_bytes, allow_empty.\n\
+           of name, path, require, max_bytes, allow_empty, and [[target]] tables.\n\
            Each flag has a variable too (--socket-mode: SECRETWATCH_SOCKET_MODE), where\n\
            lists have commas. Flags win over variables, variables over the file.",
 };
 
+impl Setting {
+    /// Whether a comma in the variable separates values. One in a command or a URL belongs to it.
+    pub(crate) fn has_commas(&self) -> bool {
+        self.is_list && ![NOTIFY_HTTP.flag, NOTIFY_EXEC.flag].contains(&self.flag)
+    }
+}
+
 /// All settings, in the order of `--help`.
-pub(crate) static ALL: [&Setting; 17] = [
+pub(crate) static ALL: [&Setting; 23] = [
     &VOLUME,
     &REQUIRE,
     &ALLOW_EMPTY,
@@ -184,6 +243,12 @@ pub(crate) static ALL: [&Setting; 17] = [
     &LOG_FORMAT,
     &LOG_LEVEL,
     &SHUTDOWN_TIMEOUT,
+    &NOTIFY_HTTP,
+    &NOTIFY_EXEC,
+    &NOTIFY_PID_FILE,
+    &NOTIFY_PROCESS,
+    &NOTIFY_SIGNAL,
+    &SPLAY,
     &CONFIG,
 ];
 

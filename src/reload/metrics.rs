@@ -15,7 +15,7 @@ const DURATION_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 /// The families of all targets. Copies share the numbers.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct ReloadMetrics {
     reloads: IntCounterVec,
     failed: IntCounterVec,

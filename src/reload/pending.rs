@@ -73,10 +73,9 @@ impl Followed {
         if !is_meant || (is_first && !wants_first) {
             return News::Nothing;
         }
-        let pending = self.pending.get_or_insert_with(|| Pending {
-            keys: BTreeMap::new(),
-            due: Instant::now(),
-        });
+        let pending = self
+            .pending
+            .get_or_insert_with(|| Pending { keys: BTreeMap::new(), due: Instant::now() });
         pending.join(changes);
         if is_first { News::First } else { News::Rotated }
     }
@@ -132,11 +131,7 @@ impl Pending {
             let keys = self.keys.iter().filter(move |(_, how)| **how == wanted);
             keys.map(|(key, _)| key.clone()).collect()
         };
-        KeyChanges {
-            added: of(How::Added),
-            removed: of(How::Removed),
-            modified: of(How::Modified),
-        }
+        KeyChanges { added: of(How::Added), removed: of(How::Removed), modified: of(How::Modified) }
     }
 }
 

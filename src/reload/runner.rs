@@ -77,8 +77,7 @@ impl Runner {
             let due = self.due();
             tokio::select! {
                 biased;
-                // An error says that whoever could ask is gone.
-                _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+                () = stopped(&mut stopping) => break,
                 (at, snapshot) = next(&mut self.followed) => self.note(at, snapshot),
                 () = until(due) => self.attempt().await,
             }
@@ -227,6 +226,11 @@ async fn next(followed: &mut [Followed]) -> (usize, Arc<Snapshot>) {
     });
     let (snapshot, at, _) = pin!(select_all(waits)).await;
     (at, snapshot)
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error says that whoever could ask is gone.
+    let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 
 async fn until(due: Option<Instant>) {

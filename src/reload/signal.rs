@@ -74,8 +74,8 @@ impl Receiver {
                 // A look at every process of a busy node takes milliseconds.
                 let found = tokio::task::spawn_blocking(move || process::find(&wanted, which));
                 let found = found.await.map_err(io::Error::other).and_then(|found| found);
-                let found = found
-                    .map_err(|e| Undelivered::Failed(format!("/proc cannot be read: {e}")))?;
+                let found =
+                    found.map_err(|e| Undelivered::Failed(format!("/proc cannot be read: {e}")))?;
                 if found.is_empty() {
                     let detail = format!(
                         "no process has an executable or a comm named {name:?}; processes of \
@@ -119,8 +119,7 @@ fn read_pid(path: &Path) -> Result<i32, Undelivered> {
 
 fn read_text(path: &Path) -> io::Result<String> {
     // Without waiting, which a FIFO would demand.
-    let file =
-        OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let mut text = String::new();
     file.take(MAX_PID_FILE_BYTES).read_to_string(&mut text)?;
     Ok(text)
