@@ -8,6 +8,7 @@ mod detection;
 mod faults;
 mod fixture;
 mod library;
+mod reload;
 mod serve;
 mod sidecar;
 mod stress;
