@@ -119,7 +119,7 @@ pub(crate) const MAX_CONNECTIONS: Setting = Setting {
     key: Some("max_connections"),
     value: "N",
     is_list: false,
-    help: "How many connections may be open at a time [default: 1024]",
+    help: "How many connections may be open at a time [default: 2048]",
 };
 pub(crate) const METRICS_ADDR: Setting = Setting {
     flag: "metrics-addr",

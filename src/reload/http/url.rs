@@ -76,13 +76,12 @@ fn tcp(text: &str) -> Option<(Address, Uri, HeaderValue)> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority().filter(|a| !a.as_str().contains('@'))?;
     let is_plain = uri.scheme_str() == Some("http") && !text.contains('#');
-    // A port that is no number is silently none for the parser.
-    let port = match uri.port() {
-        Some(port) => port.as_str().parse().ok()?,
-        None if authority.as_str().ends_with(':') => return None,
-        None => HTTP_PORT,
-    };
     let host = uri.host().filter(|host| !host.is_empty())?;
+    // Read here, because for the parser a port out of range is silently none.
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" => HTTP_PORT,
+        rest => rest.strip_prefix(':')?.parse().ok()?,
+    };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let target = uri.path_and_query()?.as_str().parse().ok()?;
     let header = HeaderValue::from_str(authority.as_str()).ok()?;

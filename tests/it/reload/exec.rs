@@ -53,13 +53,23 @@ fn command_that_fails_five_times_is_run_a_sixth_time() {
 #[test]
 fn command_that_hangs_and_ignores_the_request_to_end_is_killed_with_its_group() {
     let stage = script(
-        "trap '' TERM; sleep 600 & echo $! > $1/child; echo $$ > $1/pid; while :; do wait; done",
+        "trap '' TERM; test -e $1/first && exec sleep 600; touch $1/first; \
+         sleep 600 & echo $! > $1/child; echo $$ > $1/pid; while :; do wait; done",
         "timeout = \"200ms\"\n",
     );
     stage.rotate("1");
     let target = stage.until_state("failing");
     assert!(target["detail"].as_str().unwrap().contains("longer than 200ms"), "{target}");
     assert_eq!(stage.metric("reloads_total"), 0.0);
+    stage.sidecar.process.until_said("target not told");
+    for name in ["pid", "child"] {
+        let pid = fs::read_to_string(stage.path(name)).unwrap();
+        eventually("the group is gone", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            let stat = stat.unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z")).then_some(())
+        });
+    }
     // Other routes answer while hooks hang.
     stage.rotate("2");
     stage.sidecar.until("db/password", "2");
