@@ -114,6 +114,7 @@ pub(crate) enum Action {
     Http(HttpTarget),
     Exec(ExecTarget),
     /// The supervisor's own child. It bounds its attempts by itself.
+    #[allow(dead_code, reason = "made by the supervisor")]
     Child(Deliver),
 }
 

@@ -33,12 +33,12 @@ Values are served on the socket only, to the users that are let in, never over T
 What --notify-… tells is told at least once of every rotation, and tried again until it succeeds.
 A signal is held back until the process has a handler for it. The same in the file, with more to say:
   [[target]]
-  name = "web"             # volumes = ["db"]  keys = ["tls.*"]  first = true  merge = "2s"
-  http = "http://…"        # or "unix:/run/app.sock:/reload"; method = "POST"  expect = ["200-299"]
-                           # headers_file = "/etc/headers"  body = true
-  timeout = "30s"          # retry_min = "500ms"  retry_max = "30s"  splay = "10s"
-  # or: exec = ["command", "argument", "{path}"]
-  # or: process = "nginx"  which = "oldest" | "all", or pid_file = "/run/app.pid"; signal = "HUP"
+  name = \"web\"             # volumes = [\"db\"]  keys = [\"tls.*\"]  first = true  merge = \"2s\"
+  http = \"http://…\"        # or \"unix:/run/app.sock:/reload\"; method = \"POST\"  expect = [\"200-299\"]
+                           # headers_file = \"/etc/headers\"  body = true
+  timeout = \"30s\"          # retry_min = \"500ms\"  retry_max = \"30s\"  splay = \"10s\"
+  # or: exec = [\"command\", \"argument\", \"{path}\"]
+  # or: process = \"nginx\"  which = \"oldest\" | \"all\", or pid_file = \"/run/app.pid\"; signal = \"HUP\"
 
 Signals: SIGTERM and SIGINT end it in order, the second one at once; SIGHUP looks at every volume
 now.";

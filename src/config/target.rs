@@ -45,6 +45,7 @@ pub(crate) struct TargetConfig {
 }
 
 /// How a target is told.
+#[expect(clippy::large_enum_variant, reason = "there are few of them, made once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ActionConfig {
     Signal {

@@ -300,14 +300,20 @@ fn each_mistake_in_a_target_names_its_line_and_what_is_allowed() {
         ("exec = [\"a\"]\nname = \"a b\"", "a target's name consists of"),
         ("exec = [\"a\"]\nfirst = \"canary\"", "expected true or false"),
         ("exec = [\"a\"]\ncanary = 1", "no such setting of a target; there are: name, "),
-        ("exec = [\"a\"]\nname = \"x\"\n[[target]]\nexec = [\"b\"]\nname = \"x\"", "two targets are named `x`"),
+        (
+            "exec = [\"a\"]\nname = \"x\"\n[[target]]\nexec = [\"b\"]\nname = \"x\"",
+            "two targets are named `x`",
+        ),
     ] {
         let error = with_target(table).unwrap_err().to_string();
         assert!(error.contains(expected), "{table}: {error}");
         assert!(!error.contains("canary"), "{table}: {error}");
     }
     let error = error(&["--volume=/etc/db", "--notify-exec=sh -c 'canary"]);
-    assert!(error.starts_with("--notify-exec: expected a command with its quotes closed"), "{error}");
+    assert!(
+        error.starts_with("--notify-exec: expected a command with its quotes closed"),
+        "{error}"
+    );
 }
 
 #[test]
