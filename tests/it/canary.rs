@@ -223,7 +223,7 @@ fn hooks_and_webhooks_learn_no_value() {
     fs::write(&pid_file, &canary.text).unwrap();
     let seen = directory.path().join("seen");
     let hook = format!(
-        "tr '\\\\0' '\\\\n' < /proc/$$/environ > {0}; tr '\\\\0' '\\\\n' < /proc/$$/cmdline >> {0}; env",
+        "tr '\\\\0' '\\\\n' < /proc/$$/environ > {0}; tr '\\\\0' '\\\\n' < /proc/$$/cmdline >> {0}; env | grep SECRETWATCH_",
         seen.display()
     );
     let config = directory.path().join("c.toml");

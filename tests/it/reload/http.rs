@@ -96,9 +96,12 @@ fn body_headers_method_and_expected_status_are_as_asked_for() {
     let more =
         "method = \"PUT\"\nheaders_file = \"{dir}/headers\"\nexpect = [\"418\"]\nbody = true\n";
     let stage = Stage::with_file(directory, &table(&server.url("/x"), more));
+    // Told of once, so that the next call is surely about what has changed since.
+    stage.rotate("0.1");
+    stage.until_told("0.1");
     stage.mount.rotate(&[("password", "1"), ("user", "u")]);
     stage.until_told("1");
-    let received = server.received().remove(0);
+    let received = server.received().pop().unwrap();
     assert!(received.head.starts_with("PUT /x "), "{received:?}");
     assert!(received.head.to_lowercase().contains("authorization: bearer t\r\n"), "{received:?}");
     let body: serde_json::Value = serde_json::from_str(&received.body).unwrap();

@@ -110,6 +110,8 @@ fn program_that_comes_back_under_another_pid_is_told() {
     write_pid(&stage, &app);
     stage.rotate("1");
     stage.until_told("1");
+    let told = || fs::read_to_string(stage.path("told")).unwrap_or_default();
+    eventually("the handler runs", || (told() == "x").then_some(()));
     app.signal(nix::sys::signal::Signal::SIGKILL);
     app.wait();
     stage.rotate("2");
@@ -117,9 +119,7 @@ fn program_that_comes_back_under_another_pid_is_told() {
     let app = python(stage.directory.path());
     write_pid(&stage, &app);
     stage.until_told("2");
-    eventually("the handler runs", || {
-        (fs::read_to_string(stage.path("told")).unwrap() == "xx").then_some(())
-    });
+    eventually("the handler runs", || (told() == "xx").then_some(()));
 }
 
 #[test]
