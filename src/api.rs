@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::reload::{Board, ReloadMetrics};
 use crate::secrets::{Secrets, Volume};
 
 mod accept;
@@ -144,6 +145,8 @@ pub(crate) fn bind(options: &Options) -> Result<Bound, BindError> {
         policy: Policy::new(&options.socket),
         max_connections: options.max_connections,
         mode: options.mode,
+        boards: Vec::new(),
+        reload: None,
     })
 }
 
@@ -166,9 +169,16 @@ pub(crate) struct Bound {
     policy: Policy,
     max_connections: usize,
     mode: &'static str,
+    boards: Vec<Arc<Board>>,
+    reload: Option<ReloadMetrics>,
 }
 
 impl Bound {
+    /// Shows these targets in the list and in the metrics.
+    pub(crate) fn with_targets(self, boards: Vec<Arc<Board>>, metrics: ReloadMetrics) -> Self {
+        Self { boards, reload: Some(metrics), ..self }
+    }
+
     /// The address of the TCP port, also where port 0 was asked for.
     pub(crate) fn metrics_addr(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|&(_, addr)| addr)
@@ -185,7 +195,11 @@ impl Bound {
         let tcp = self.tcp.map(|(tcp, _)| TcpListener::from_std(tcp)).transpose();
         let tcp = tcp.map_err(BindError::Listen)?;
         let registry = registry(&secrets, self.mode)?;
-        let api = Arc::new(Api::new(secrets, registry, self.max_connections, stopping.clone()));
+        if let Some(reload) = &self.reload {
+            reload.register(&registry).map_err(BindError::Metrics)?;
+        }
+        let api = Api::new(secrets, registry, self.max_connections, stopping.clone());
+        let api = Arc::new(Api { boards: self.boards, ..api });
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
             listener: Listener::Unix { listener: unix, policy: self.policy, _file: self.file },
@@ -251,6 +265,8 @@ struct Api {
     secrets: Secrets,
     /// The same volumes for as long as the process lives; kept, so that a look-up copies nothing.
     volumes: Box<[Served]>,
+    /// How each target is doing.
+    boards: Vec<Arc<Board>>,
     registry: Registry,
     denied: Denied,
     /// One permit per long poll or stream.
@@ -272,6 +288,7 @@ impl Api {
             volumes: secrets.volumes().map(Served::from).collect(),
             denied: Denied::new(&secrets.metrics().api_denied),
             secrets,
+            boards: Vec::new(),
             registry,
             waiting: Arc::new(Semaphore::new(max_connections - reserved)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

@@ -28,6 +28,7 @@ mod serve;
 mod simulate;
 mod status;
 mod table;
+mod targets;
 mod wait;
 
 /// How a command ended: the exit code.

@@ -19,6 +19,7 @@ use self::given::{Given, Problem};
 pub(crate) use self::run::{EnvKey, OnRotation, RawRun, RunConfig, is_variable};
 pub(crate) use self::setting::Raw;
 use self::setting::Setting;
+pub(crate) use self::target::{ActionConfig, TargetConfig};
 use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
 use crate::api::{DEFAULT_MAX_CONNECTIONS, MAX_MAX_CONNECTIONS};
@@ -32,6 +33,7 @@ mod given;
 mod run;
 pub(crate) mod setting;
 mod show;
+mod target;
 mod value;
 mod volume;
 
@@ -60,6 +62,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Config {
     /// At least one.
     pub(crate) volumes: Vec<VolumeConfig>,
+    /// Whom to tell of a change, by distinct names.
+    pub(crate) targets: Vec<TargetConfig>,
     pub(crate) detector: Detector,
     pub(crate) poll_interval: Duration,
     pub(crate) socket: PathBuf,
@@ -76,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     /// What only `run` uses.
     pub(crate) run: RunConfig,
+    /// For every target that has none of its own.
+    pub(crate) splay: Duration,
 }
 
 impl Config {
@@ -154,8 +160,11 @@ impl Check<'_> {
             allow_uid.push(own_uid());
         }
         let volumes = volume::check(self.raw, self.file, &mut self.problems);
+        let splay = self.one(&setting::SPLAY, target::splay).unwrap_or_default();
         Config {
             run: run::check(self, &volumes),
+            targets: target::check(self.raw, self.file, &volumes, splay, &mut self.problems),
+            splay,
             volumes,
             detector: self.one(&setting::DETECTOR, value::detector).unwrap_or_default(),
             poll_interval: self

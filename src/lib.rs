@@ -58,7 +58,8 @@
 //! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
 //! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
-//! | `supervise`, `reaper` | the app as a child of the sidecar (`run`) | restarts a child that has ended by itself |
+//! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |
+//! | `reload`, `process`, `reaper` | telling apps of a change (feature `cli`) | change a secret, or signal who has no handler |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
 //!

@@ -83,6 +83,7 @@ impl Process {
         if process.is_alive() { Ok(process) } else { Err(ProcessError::Gone(pid)) }
     }
 
+    #[allow(dead_code, reason = "asked by the supervisor")]
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }

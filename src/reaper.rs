@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::process::{ChildStderr, ChildStdout, Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,8 +45,7 @@ struct Entry {
 /// same.
 pub(crate) struct Child {
     pub(crate) pid: Pid,
-    /// Each there where the command asked for a pipe.
-    pub(crate) stdin: Option<ChildStdin>,
+    /// There where the command asked for a pipe, as is the one below.
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
     exited: watch::Receiver<Option<ExitStatus>>,
@@ -100,11 +99,10 @@ impl Reaper {
         let mut child = command.spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());
         let (sender, exited) = watch::channel(None);
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         children.insert(pid, Entry { child, exited: sender });
         drop(children);
-        Ok(Child { pid, stdin, stdout, stderr, exited, reaper: self.clone() })
+        Ok(Child { pid, stdout, stderr, exited, reaper: self.clone() })
     }
 
     /// How many orphans have been reaped.

@@ -10,8 +10,7 @@
 //!   the grace, KILL, and a new child with a fresh environment.
 //! * A child that ends by itself ends the supervisor with its status; the platform decides what
 //!   comes then. The one exception is a child that fails within [`SETTLE`] of a restart: the
-//!   delivery has failed, and is tried again with the back-off of its sender, or at once with the
-//!   next rotation.
+//!   delivery has failed, and is tried again with back-off, and soon after the next rotation.
 //! * A new environment is made before the old child is told to end. Where that fails, the old one
 //!   stays.
 //! * TERM, INT, QUIT, HUP, USR1, USR2 and WINCH are passed on to the child and to nobody else. TERM
@@ -23,7 +22,6 @@
 //! * The limit of open files is not raised, as `serve` does: the child would inherit it.
 
 mod environment;
-mod follow;
 mod forward;
 
 use std::ffi::OsString;
@@ -45,17 +43,22 @@ use tracing::{info, warn};
 use crate::config::{OnRotation, RunConfig};
 use crate::process::{Process, SignalName, signal_if_handled};
 use crate::reaper::{Child, Reaper};
-use crate::reload::{Deliver, Notice, Undelivered};
+use crate::reload::{Action, Deliver, Notice, Rules, Undelivered};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use environment::{Environment, EnvironmentError};
-pub(crate) use follow::follow;
 pub(crate) use forward::Forwarded;
 use forward::Received;
 
 /// How long a restarted child has to run before the restart has succeeded: a bad credential shows
 /// in the first connections.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The name of the child among the targets.
+pub(crate) const TARGET: &str = "child";
+/// How soon a restart that has failed is tried again: a crash loop must not burn the node.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// As for the other crash loops of the platform, within a minute better luck is noticed.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// What shells add to a signal's number to make an exit code.
 const SIGNAL_EXIT_BASE: i32 = 128;
 /// What shells say of a command that is not there.
@@ -160,13 +163,20 @@ impl Supervisor {
         })
     }
 
-    /// What brings a rotation to the child; `None` where a rotation does nothing to it.
-    pub(crate) fn deliver(&self) -> Option<Deliver> {
+    /// The reaper of this process, for the hooks.
+    pub(crate) fn reaper(&self) -> Reaper {
+        self.reaper.clone()
+    }
+
+    /// The child as a target; `None` where a rotation does nothing to it. To be added before the
+    /// child is started: what changes in between is then delivered.
+    pub(crate) fn target(&self) -> Option<(Rules, Action)> {
         if self.config.on_rotation == OnRotation::Nothing {
             return None;
         }
+        let rules = Rules { retry_min: RETRY_MIN, retry_max: RETRY_MAX, ..Rules::new(TARGET) };
         let requests = self.requests.0.clone();
-        Some(Box::new(move |_: Notice| {
+        let deliver: Deliver = Box::new(move |_: Notice| {
             let requests = requests.clone();
             Box::pin(async move {
                 let (request, answer) = oneshot::channel();
@@ -174,17 +184,16 @@ impl Supervisor {
                 requests.send(request).await.map_err(|_| ended(()))?;
                 answer.await.map_err(|_| ended(()))?
             })
-        }))
+        });
+        Some((rules, Action::Child(deliver)))
     }
 
-    /// Waits for the first snapshots, and starts the child. Gives the snapshots that it knows of at
-    /// least, or an exit code where a signal asked for the end before that.
+    /// Waits for the first snapshots, and starts the child. An exit code where a signal asked for the
+    /// end before that.
     ///
     /// # Errors
     /// Where a volume has nothing acceptable in time, or the child cannot be started.
-    pub(crate) async fn start(
-        &mut self,
-    ) -> Result<ControlFlow<u8, Vec<Arc<Snapshot>>>, SuperviseError> {
+    pub(crate) async fn start(&mut self) -> Result<ControlFlow<u8>, SuperviseError> {
         let deadline = Instant::now() + self.config.start_timeout;
         let all_ready = async {
             for volume in self.secrets.volumes() {
@@ -208,10 +217,8 @@ impl Supervisor {
                 }
             }
         }
-        // Before the child takes its values, so that no rotation falls in between.
-        let known = self.snapshots();
         self.current = Some(self.spawn()?);
-        Ok(ControlFlow::Continue(known))
+        Ok(ControlFlow::Continue(()))
     }
 
     fn snapshots(&self) -> Vec<Arc<Snapshot>> {

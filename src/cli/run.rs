@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use tracing::{info, warn};
 
 use super::serve::options;
-use super::{Exit, Failure, connect, log};
+use super::{Exit, Failure, connect, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, DEFAULT_SOCKET, RawRun};
-use crate::supervise::{Forwarded, SuperviseError, Supervisor, follow};
+use crate::secrets::Secrets;
+use crate::supervise::{Forwarded, SuperviseError, Supervisor};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +25,7 @@ and the log says so; any other must be possible.
 
 With --signal nothing is sent until the command handles the signal; the log says that it waits.
 With --restart the old command stays where a new environment cannot be made. One that fails within
-2s of a restart is started again after 1s, 2s and so on up to 1m, and at once with newer values.
+2s of a restart is started again after 1s, 2s and so on up to 1m, or 1s after newer values.
 A command that ends by itself is not restarted: run ends with its status (128+n after signal n,
 126 and 127 where it cannot be started), and the platform decides.
 
@@ -74,28 +75,42 @@ impl Run {
         let run = config.run.clone();
         let supervisor = Supervisor::new(self.command, run, secrets.clone(), signals)?;
         drop(entered);
-        runtime.block_on(async {
-            let running = bound.map(|bound| bound.serve(secrets.clone())).transpose();
-            let running = running.map_err(|e| Failure::new(Exit::Negative, e))?;
-            let outcome = supervise(supervisor, secrets).await;
-            if let Some(running) = running {
-                // The pod ends with its app: nobody who asks now could use the answer.
-                running.stop(config.shutdown_timeout).await;
-            }
-            outcome
-        })
+        runtime.block_on(supervise(&config, bound, secrets, supervisor))
     }
 }
 
-async fn supervise(mut supervisor: Supervisor, secrets: crate::Secrets) -> Result<Exit, Failure> {
-    let known = match supervisor.start().await? {
-        ControlFlow::Break(code) => return Ok(Exit::Child(code)),
-        ControlFlow::Continue(known) => known,
-    };
-    if let Some(deliver) = supervisor.deliver() {
-        tokio::spawn(follow(secrets, known, deliver));
+async fn supervise(
+    config: &Config,
+    bound: Option<Bound>,
+    secrets: Secrets,
+    mut supervisor: Supervisor,
+) -> Result<Exit, Failure> {
+    let metrics = targets::metrics()?;
+    let mut targets = targets::targets(config, &secrets, &metrics, || Ok(supervisor.reaper()))?;
+    if let Some((rules, action)) = supervisor.target() {
+        targets.add(&secrets, rules, action, &metrics);
     }
-    Ok(Exit::Child(supervisor.run().await))
+    let running = match bound {
+        None => None,
+        Some(bound) => {
+            let bound = bound.with_targets(targets.boards(), metrics);
+            Some(bound.serve(secrets).map_err(|e| Failure::new(Exit::Negative, e))?)
+        }
+    };
+    let telling = targets.start();
+    let code = match supervisor.start().await? {
+        ControlFlow::Break(code) => code,
+        ControlFlow::Continue(()) => supervisor.run().await,
+    };
+    // The pod ends with its app: what is still at work has no more time than elsewhere.
+    let timeout = config.shutdown_timeout;
+    let served = async {
+        if let Some(running) = running {
+            running.stop(timeout).await;
+        }
+    };
+    tokio::join!(served, telling.stop(timeout));
+    Ok(Exit::Child(code))
 }
 
 /// The socket is a convenience as long as nobody has asked for a certain one: many images let

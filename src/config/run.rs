@@ -30,7 +30,6 @@ pub(super) const SIGNAL: Setting = Setting {
     key: Some("signal"),
     value: "SIGNAL",
     is_list: false,
-    without_value: None,
     help: "Signal the command after each rotation, such as HUP; only once it has a handler,\n\
            because the signal would end it otherwise",
 };
@@ -40,7 +39,6 @@ pub(super) const RESTART: Setting = Setting {
     key: Some("restart"),
     value: "true|false",
     is_list: false,
-    without_value: Some("true"),
     help: "Restart the command after each rotation: SIGTERM, --stop-grace, SIGKILL, start",
 };
 pub(super) const STOP_GRACE: Setting = Setting {
@@ -49,7 +47,6 @@ pub(super) const STOP_GRACE: Setting = Setting {
     key: Some("stop_grace"),
     value: "TIME",
     is_list: false,
-    without_value: None,
     help: "How long the command may take to end after SIGTERM [default: 10s]",
 };
 pub(super) const START_TIMEOUT: Setting = Setting {
@@ -58,7 +55,6 @@ pub(super) const START_TIMEOUT: Setting = Setting {
     key: Some("start_timeout"),
     value: "TIME",
     is_list: false,
-    without_value: None,
     help: "How long to wait for the first contents of every volume [default: 1m]",
 };
 pub(super) const ENV: Setting = Setting {
@@ -67,7 +63,6 @@ pub(super) const ENV: Setting = Setting {
     key: Some("env"),
     value: "NAME=VOLUME/KEY",
     is_list: true,
-    without_value: None,
     help: "Give the command the value of KEY as the variable NAME.\n\
            The key is required then, as with --require. A running process keeps its\n\
            variables for ever: combine it with --restart.",
@@ -78,7 +73,6 @@ pub(super) const ENV_FROM: Setting = Setting {
     key: Some("env_from"),
     value: "VOLUME",
     is_list: true,
-    without_value: None,
     help: "Give the command all values of VOLUME; some-credential becomes SOME_CREDENTIAL.\n\
            Two keys for one variable are refused.",
 };

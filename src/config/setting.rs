@@ -5,6 +5,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::given::{Given, Place};
+use super::run::RESTART;
 
 /// One setting.
 #[derive(Debug)]
@@ -19,8 +20,6 @@ pub(crate) struct Setting {
     pub(super) value: &'static str,
     /// Whether it may be given several times; a variable then holds a list with commas.
     pub(crate) is_list: bool,
-    /// What the flag means without a value; `None` where it needs one.
-    pub(super) without_value: Option<&'static str>,
     /// The help, with the default at its end in brackets.
     pub(super) help: &'static str,
 }
@@ -31,7 +30,6 @@ pub(crate) const VOLUME: Setting = Setting {
     key: None,
     value: "[NAME=]DIR",
     is_list: true,
-    without_value: None,
     help: "Directory where a secret is mounted; it may appear later.\n\
            Without NAME it is named after its last component.",
 };
@@ -41,7 +39,6 @@ pub(crate) const REQUIRE: Setting = Setting {
     key: None,
     value: "[VOLUME:]KEY",
     is_list: true,
-    without_value: None,
     help: "Accept only contents that have KEY; without VOLUME, in every volume.",
 };
 pub(crate) const ALLOW_EMPTY: Setting = Setting {
@@ -50,7 +47,6 @@ pub(crate) const ALLOW_EMPTY: Setting = Setting {
     key: None,
     value: "VOLUME",
     is_list: true,
-    without_value: Some(EVERY_VOLUME),
     help: "Accept contents without any key, in this volume or (without =VOLUME) in all.\n\
            Otherwise the last good contents stay. The variable says `*` for all.",
 };
@@ -60,7 +56,6 @@ pub(crate) const MAX_BYTES: Setting = Setting {
     key: None,
     value: "N",
     is_list: false,
-    without_value: None,
     help: "Accept only contents of at most N bytes, in every volume [default: 8388608]",
 };
 pub(crate) const DETECTOR: Setting = Setting {
@@ -69,7 +64,6 @@ pub(crate) const DETECTOR: Setting = Setting {
     key: Some("detector"),
     value: "auto|poll",
     is_list: false,
-    without_value: None,
     help: "inotify and the poll side by side, or the poll alone [default: auto]",
 };
 pub(crate) const POLL_INTERVAL: Setting = Setting {
@@ -78,7 +72,6 @@ pub(crate) const POLL_INTERVAL: Setting = Setting {
     key: Some("poll_interval"),
     value: "TIME",
     is_list: false,
-    without_value: None,
     help: "How often the poll audits inotify, such as 500ms or 1m [default: 30s]",
 };
 pub(crate) const SOCKET: Setting = Setting {
@@ -87,7 +80,6 @@ pub(crate) const SOCKET: Setting = Setting {
     key: Some("socket"),
     value: "PATH",
     is_list: false,
-    without_value: None,
     help: "Unix socket to serve on [default: /run/secretwatch/secretwatch.sock]",
 };
 pub(crate) const SOCKET_MODE: Setting = Setting {
@@ -96,7 +88,6 @@ pub(crate) const SOCKET_MODE: Setting = Setting {
     key: Some("socket_mode"),
     value: "OCTAL",
     is_list: false,
-    without_value: None,
     help: "Permissions of the socket; who connects needs `w` [default: 0600]",
 };
 pub(crate) const ALLOW_UID: Setting = Setting {
@@ -105,7 +96,6 @@ pub(crate) const ALLOW_UID: Setting = Setting {
     key: Some("allow_uid"),
     value: "UID",
     is_list: true,
-    without_value: None,
     help: "User that may use the socket [default: the sidecar's own]",
 };
 pub(crate) const ALLOW_GID: Setting = Setting {
@@ -114,7 +104,6 @@ pub(crate) const ALLOW_GID: Setting = Setting {
     key: Some("allow_gid"),
     value: "GID",
     is_list: true,
-    without_value: None,
     help: "Group whose processes may use the socket",
 };
 pub(crate) const TOKEN_FILE: Setting = Setting {
@@ -123,7 +112,6 @@ pub(crate) const TOKEN_FILE: Setting = Setting {
     key: Some("token_file"),
     value: "PATH",
     is_list: false,
-    without_value: None,
     help: "Ask for the bearer token in this file; it is read again when it changes",
 };
 pub(crate) const MAX_CONNECTIONS: Setting = Setting {
@@ -132,8 +120,7 @@ pub(crate) const MAX_CONNECTIONS: Setting = Setting {
     key: Some("max_connections"),
     value: "N",
     is_list: false,
-    without_value: None,
-    help: "How many connections may be open at a time [default: 1024]",
+    help: "How many connections may be open at a time [default: 2048]",
 };
 pub(crate) const METRICS_ADDR: Setting = Setting {
     flag: "metrics-addr",
@@ -141,7 +128,6 @@ pub(crate) const METRICS_ADDR: Setting = Setting {
     key: Some("metrics_addr"),
     value: "HOST:PORT",
     is_list: false,
-    without_value: None,
     help: "Serve /metrics, /livez and /readyz over TCP too, never a value,\n\
            such as 0.0.0.0:9180 or [::]:9180 [default: no TCP at all]",
 };
@@ -151,7 +137,6 @@ pub(crate) const LOG_FORMAT: Setting = Setting {
     key: Some("log_format"),
     value: "text|json",
     is_list: false,
-    without_value: None,
     help: "Form of the log lines on standard error [default: text]",
 };
 pub(crate) const LOG_LEVEL: Setting = Setting {
@@ -160,7 +145,6 @@ pub(crate) const LOG_LEVEL: Setting = Setting {
     key: Some("log_level"),
     value: "LEVEL",
     is_list: false,
-    without_value: None,
     help: "error, warn, info, debug, trace or off [default: info]",
 };
 pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
@@ -169,8 +153,59 @@ pub(crate) const SHUTDOWN_TIMEOUT: Setting = Setting {
     key: Some("shutdown_timeout"),
     value: "TIME",
     is_list: false,
-    without_value: None,
     help: "How long open requests may take to end after SIGTERM [default: 10s]",
+};
+pub(crate) const NOTIFY_HTTP: Setting = Setting {
+    flag: "notify-http",
+    variable: "SECRETWATCH_NOTIFY_HTTP",
+    key: None,
+    value: "URL",
+    is_list: true,
+    help: "On a change, POST to http://host:port/path or unix:/path/of.sock:/path",
+};
+pub(crate) const NOTIFY_EXEC: Setting = Setting {
+    flag: "notify-exec",
+    variable: "SECRETWATCH_NOTIFY_EXEC",
+    key: None,
+    value: "COMMAND",
+    is_list: true,
+    help: "On a change, run a command: split into words as by a shell, run without one.\n\
+           {path} is the volume's directory; the environment has SECRETWATCH_VOLUME,\n\
+           SECRETWATCH_REVISION and SECRETWATCH_CHANGED_KEYS (one a line).",
+};
+pub(crate) const NOTIFY_PID_FILE: Setting = Setting {
+    flag: "notify-pid-file",
+    variable: "SECRETWATCH_NOTIFY_PID_FILE",
+    key: None,
+    value: "PATH",
+    is_list: true,
+    help: "On a change, signal the process whose pid is in this file; a signal is only\n\
+           ever sent to a process that has a handler for it.",
+};
+pub(crate) const NOTIFY_PROCESS: Setting = Setting {
+    flag: "notify-process",
+    variable: "SECRETWATCH_NOTIFY_PROCESS",
+    key: None,
+    value: "NAME",
+    is_list: true,
+    help: "On a change, signal the oldest process whose executable or comm is named so",
+};
+pub(crate) const NOTIFY_SIGNAL: Setting = Setting {
+    flag: "notify-signal",
+    variable: "SECRETWATCH_NOTIFY_SIGNAL",
+    key: None,
+    value: "SIGNAL",
+    is_list: false,
+    help: "The signal for --notify-pid-file and --notify-process [default: HUP]",
+};
+pub(crate) const SPLAY: Setting = Setting {
+    flag: "splay",
+    variable: "SECRETWATCH_SPLAY",
+    key: Some("splay"),
+    value: "TIME",
+    is_list: false,
+    help: "Wait up to so long before a target is told, each host for a time of its own,\n\
+           so that not all replicas reload in the same second [default: 0s]",
 };
 pub(crate) const CONFIG: Setting = Setting {
     flag: "config",
@@ -178,15 +213,21 @@ pub(crate) const CONFIG: Setting = Setting {
     key: None,
     value: "FILE",
     is_list: false,
-    without_value: None,
     help: "TOML file with these settings (socket_mode = \"0600\") and [[volume]] tables\n\
-           of name, path, require, max_bytes, allow_empty.\n\
+           of name, path, require, max_bytes, allow_empty, and [[target]] tables.\n\
            Each flag has a variable too (--socket-mode: SECRETWATCH_SOCKET_MODE), where\n\
            lists have commas. Flags win over variables, variables over the file.",
 };
 
+impl Setting {
+    /// Whether a comma in the variable separates values. One in a command or a URL belongs to it.
+    pub(crate) fn has_commas(&self) -> bool {
+        self.is_list && ![NOTIFY_HTTP.flag, NOTIFY_EXEC.flag].contains(&self.flag)
+    }
+}
+
 /// All settings, in the order of `--help`.
-pub(crate) static ALL: [&Setting; 17] = [
+pub(crate) static ALL: [&Setting; 23] = [
     &VOLUME,
     &REQUIRE,
     &ALLOW_EMPTY,
@@ -203,6 +244,12 @@ pub(crate) static ALL: [&Setting; 17] = [
     &LOG_FORMAT,
     &LOG_LEVEL,
     &SHUTDOWN_TIMEOUT,
+    &NOTIFY_HTTP,
+    &NOTIFY_EXEC,
+    &NOTIFY_PID_FILE,
+    &NOTIFY_PROCESS,
+    &NOTIFY_SIGNAL,
+    &SPLAY,
     &CONFIG,
 ];
 
@@ -258,8 +305,11 @@ pub(super) fn argument(setting: &'static Setting) -> Arg {
         .value_parser(ValueParser::os_string())
         .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
         .help(setting.help);
-    if let Some(meant) = setting.without_value {
-        return arg.num_args(0..=1).require_equals(true).default_missing_value(meant);
+    if setting.flag == ALLOW_EMPTY.flag {
+        return arg.num_args(0..=1).require_equals(true).default_missing_value(EVERY_VOLUME);
+    }
+    if setting.flag == RESTART.flag {
+        return arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     }
     arg
 }

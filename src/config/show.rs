@@ -6,9 +6,10 @@ use std::path::Path;
 
 use humantime::format_duration;
 
-use super::{Config, LogFormat, OnRotation, RunConfig, VolumeConfig};
+use super::{ActionConfig, Config, LogFormat, OnRotation, RunConfig, TargetConfig, VolumeConfig};
 use crate::name::KeyName;
 use crate::process::SignalName;
+use crate::reload::Receiver;
 use crate::secrets::Detector;
 
 impl Display for Config {
@@ -31,8 +32,10 @@ impl Display for Config {
         writeln!(f, "log_format = {}", quoted(log_format(self.log_format)))?;
         writeln!(f, "log_level = {}", quoted(&self.log_level))?;
         writeln!(f, "shutdown_timeout = {}", quoted(&format_duration(self.shutdown_timeout)))?;
+        writeln!(f, "splay = {}", quoted(&format_duration(self.splay)))?;
         self.run.fmt(f)?;
-        self.volumes.iter().try_for_each(|volume| volume.fmt(f))
+        self.volumes.iter().try_for_each(|volume| volume.fmt(f))?;
+        self.targets.iter().try_for_each(|target| target.fmt(f))
     }
 }
 
@@ -63,6 +66,54 @@ impl Display for VolumeConfig {
         writeln!(f, "max_bytes = {}", self.max_bytes)?;
         writeln!(f, "allow_empty = {}", self.allow_empty)
     }
+}
+
+impl Display for TargetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = &self.rules;
+        writeln!(f, "\n[[target]]")?;
+        writeln!(f, "name = {}", quoted(&rules.name))?;
+        writeln!(f, "volumes = {}", list(&rules.volumes))?;
+        writeln!(f, "keys = {}", list(&rules.keys))?;
+        for (key, time) in [
+            ("splay", rules.splay),
+            ("retry_min", rules.retry_min),
+            ("retry_max", rules.retry_max),
+            ("timeout", rules.timeout),
+            ("merge", rules.merge),
+        ] {
+            writeln!(f, "{key} = {}", quoted(&format_duration(time)))?;
+        }
+        writeln!(f, "first = {}", rules.first)?;
+        match &self.action {
+            ActionConfig::Signal { receiver, signal } => {
+                writeln!(f, "signal = {}", quoted(&SignalName(*signal)))?;
+                match receiver {
+                    Receiver::PidFile(file) => writeln!(f, "pid_file = {}", path(file)),
+                    Receiver::Named { name, which } => {
+                        writeln!(f, "process = {}", quoted(name))?;
+                        writeln!(f, "which = {}", quoted(which.as_str()))
+                    }
+                }
+            }
+            ActionConfig::Http { url, method, headers_file, expect, body } => {
+                writeln!(f, "http = {}", quoted(url))?;
+                writeln!(f, "method = {}", quoted(method))?;
+                if let Some(file) = headers_file {
+                    writeln!(f, "headers_file = {}", path(file))?;
+                }
+                let ranges =
+                    expect.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+                writeln!(f, "expect = {}", list(&ranges.collect::<Vec<_>>()))?;
+                writeln!(f, "body = {body}")
+            }
+            ActionConfig::Exec { argv } => writeln!(f, "exec = {}", list(argv)),
+        }
+    }
+}
+
+fn list(items: &[impl Display]) -> String {
+    format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
 fn detector(detector: Detector) -> &'static str {

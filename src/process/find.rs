@@ -20,6 +20,16 @@ pub(crate) enum Which {
     All,
 }
 
+impl Which {
+    /// The word in the file.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Oldest => "oldest",
+            Self::All => "all",
+        }
+    }
+}
+
 /// The pids of the processes whose executable, or whose `comm`, has exactly this name. Never this
 /// process itself, and none that has ended.
 ///

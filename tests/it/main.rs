@@ -8,6 +8,7 @@ mod detection;
 mod faults;
 mod fixture;
 mod library;
+mod reload;
 mod run;
 mod serve;
 mod sidecar;

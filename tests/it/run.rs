@@ -81,6 +81,13 @@ impl Run {
         eventually(&what, || (self.count(text) >= times).then_some(()));
     }
 
+    /// What a client command prints.
+    fn client(&self, args: &[&str]) -> String {
+        let mut command = Command::new(BINARY);
+        let output = command.args(args).arg("--socket").arg(self.socket()).output().unwrap();
+        stdout(&output) + &stderr(&output)
+    }
+
     /// Ends it by SIGTERM, and gives its code.
     fn stop(mut self) -> Option<i32> {
         self.process.signal(Signal::SIGTERM);
@@ -142,9 +149,9 @@ fn signal_waits_until_the_app_has_its_handler() {
     let run = Run::start(&["--signal", "SIGHUP"], &["python3", "-c", &late, "{db}", "SIGHUP"]);
     run.said("early");
     run.rotate("2");
-    run.said("the rotation waits for the child");
+    run.said("target held");
     run.said("got SIGHUP 2");
-    assert_eq!(run.count("the rotation waits for the child"), 1, "said once");
+    assert_eq!(run.count("target held"), 1, "said once");
 }
 
 #[test]
@@ -157,9 +164,11 @@ fn app_that_never_handles_the_signal_is_never_killed() {
             run.rotate(value);
             run.said(&format!("generation={value}"));
         }
-        run.said("the rotation waits for the child");
+        run.said("target held");
         let log = run.process.output();
         assert!(log.contains(&format!("process {pid} does not handle")), "{log}");
+        let status = run.client(&["status"]);
+        assert!(status.contains(&format!("process {pid} does not handle")), "{status}");
         assert_eq!(only_child(&run), pid);
         assert_eq!(run.stop(), Some(143));
     }
@@ -209,7 +218,7 @@ fn old_app_stays_where_a_new_environment_cannot_be_made() {
     let run = Run::start(&["--restart", "--env-from", "db"], &["sh", "-c", SHOW]);
     run.said("value=1");
     run.mount.rotate(&[("k", "2"), ("K", "clash")]);
-    run.said("the rotation did not reach the child");
+    run.said("target not told");
     assert_eq!(run.count("restarting the child"), 0);
     run.rotate("3");
     run.said("value=3");
@@ -452,10 +461,8 @@ fn value_is_in_the_environment_of_the_app_and_nowhere_else() {
         assert!(!text.contains(canary), "{text}");
     }
     for args in [&["status"][..], &["status", "--json"], &["list"]] {
-        let output =
-            Command::new(BINARY).args(args).arg("--socket").arg(run.socket()).output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        assert!(!(stdout(&output) + &stderr(&output)).contains(canary));
+        let printed = run.client(args);
+        assert!(printed.contains("db") && !printed.contains(canary), "{printed}");
     }
     let metrics = Command::new("curl")
         .args(["-sS", "--unix-socket"])
