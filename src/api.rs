@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::reload::{Board, ReloadMetrics};
 use crate::secrets::{Secrets, Volume};
 
 mod accept;
@@ -118,6 +119,13 @@ pub(crate) enum BindError {
     SecretsMetrics(#[source] crate::error::Error),
 }
 
+impl BindError {
+    /// Whether the socket's directory cannot be made or used.
+    pub(crate) fn is_about_the_directory(&self) -> bool {
+        matches!(self, Self::Socket(error) if error.is_about_the_directory())
+    }
+}
+
 /// Makes the listeners. Call it before other threads are started: it changes the process's umask
 /// for a moment.
 ///
@@ -139,6 +147,8 @@ pub(crate) fn bind(options: &Options) -> Result<Bound, BindError> {
         policy: Policy::new(&options.socket),
         max_connections: options.max_connections,
         mode: options.mode,
+        boards: Vec::new(),
+        reload: None,
     })
 }
 
@@ -161,9 +171,16 @@ pub(crate) struct Bound {
     policy: Policy,
     max_connections: usize,
     mode: &'static str,
+    boards: Vec<Arc<Board>>,
+    reload: Option<ReloadMetrics>,
 }
 
 impl Bound {
+    /// Shows these targets in the list and in the metrics.
+    pub(crate) fn with_targets(self, boards: Vec<Arc<Board>>, metrics: ReloadMetrics) -> Self {
+        Self { boards, reload: Some(metrics), ..self }
+    }
+
     /// The address of the TCP port, also where port 0 was asked for.
     pub(crate) fn metrics_addr(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|&(_, addr)| addr)
@@ -180,7 +197,11 @@ impl Bound {
         let tcp = self.tcp.map(|(tcp, _)| TcpListener::from_std(tcp)).transpose();
         let tcp = tcp.map_err(BindError::Listen)?;
         let registry = registry(&secrets, self.mode)?;
-        let api = Arc::new(Api::new(secrets, registry, self.max_connections, stopping.clone()));
+        if let Some(reload) = &self.reload {
+            reload.register(&registry).map_err(BindError::Metrics)?;
+        }
+        let api = Api::new(secrets, registry, self.max_connections, stopping.clone());
+        let api = Arc::new(Api { boards: self.boards, ..api });
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
             listener: Listener::Unix { listener: unix, policy: self.policy, _file: self.file },
@@ -246,6 +267,8 @@ struct Api {
     secrets: Secrets,
     /// The same volumes for as long as the process lives; kept, so that a look-up copies nothing.
     volumes: Box<[Served]>,
+    /// How each target is doing.
+    boards: Vec<Arc<Board>>,
     registry: Registry,
     denied: Denied,
     /// One permit per long poll or stream.
@@ -267,6 +290,7 @@ impl Api {
             volumes: secrets.volumes().map(Served::from).collect(),
             denied: Denied::new(&secrets.metrics().api_denied),
             secrets,
+            boards: Vec::new(),
             registry,
             waiting: Arc::new(Semaphore::new(max_connections - reserved)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

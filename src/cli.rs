@@ -24,36 +24,56 @@ mod healthcheck;
 mod list;
 mod listing;
 mod log;
+mod run;
 mod serve;
 mod simulate;
 mod status;
 mod table;
+mod targets;
 mod wait;
 
 /// How a command ended: the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// Failed, or the answer is "no".
-    Negative = 1,
+    Negative,
     /// The command line, a variable or the configuration file is wrong.
-    Usage = 2,
+    Usage,
     /// The sidecar cannot be reached.
-    Unreachable = 3,
+    Unreachable,
     /// The sidecar has no such volume or key.
-    NotFound = 4,
+    NotFound,
     /// The sidecar, or its socket, does not let this user in.
-    Denied = 5,
+    Denied,
     /// A value would have been printed to a terminal.
-    Terminal = 6,
+    Terminal,
     /// It took too long: the same as `timeout(1)`.
-    TimedOut = 124,
+    TimedOut,
+    /// The status of the command that `run` has run.
+    Child(u8),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Negative => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::NotFound => 4,
+            Self::Denied => 5,
+            Self::Terminal => 6,
+            Self::TimedOut => 124,
+            Self::Child(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -113,6 +133,7 @@ Exit codes:
   5    the sidecar or its socket does not let this user in
   6    refused to print a value to a terminal (see get --show)
   124  timed out
+`run` ends with the status of its command, 128+n after signal n.
 
 Start here:
   secretwatch serve --volume db=/etc/my-generic-secret &
@@ -139,6 +160,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Run(run::Run),
     CheckConfig(check_config::CheckConfig),
     Get(get::Get),
     List(list::List),
@@ -156,6 +178,7 @@ impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Serve(serve) => serve.run(),
+            Self::Run(run) => run.run(),
             Self::CheckConfig(check) => check.run(),
             Self::Get(get) => get.run(),
             Self::List(list) => list.run(),
@@ -266,7 +289,7 @@ mod tests {
             Exit::TimedOut,
         ];
         for exit in codes {
-            let line = format!("\n  {:<4} ", exit as u8);
+            let line = format!("\n  {:<4} ", exit.code());
             assert!(EXIT_CODES.contains(&line), "{exit:?}");
         }
     }

@@ -16,8 +16,10 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::given::ConfigError;
 use self::given::{Given, Problem};
+pub(crate) use self::run::{EnvKey, OnRotation, RawRun, RunConfig, is_variable};
 pub(crate) use self::setting::Raw;
 use self::setting::Setting;
+pub(crate) use self::target::{ActionConfig, TargetConfig};
 use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
 use crate::adoption::{DEFAULT_ADOPTION_EXPIRY, MAX_ADOPTION_EXPIRY, MIN_ADOPTION_EXPIRY};
@@ -29,8 +31,10 @@ use crate::secrets::{
 
 mod file;
 mod given;
+mod run;
 pub(crate) mod setting;
 mod show;
+mod target;
 mod value;
 mod volume;
 
@@ -59,6 +63,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Config {
     /// At least one.
     pub(crate) volumes: Vec<VolumeConfig>,
+    /// Whom to tell of a change, by distinct names.
+    pub(crate) targets: Vec<TargetConfig>,
     pub(crate) detector: Detector,
     pub(crate) poll_interval: Duration,
     pub(crate) socket: PathBuf,
@@ -74,6 +80,10 @@ pub(crate) struct Config {
     pub(crate) log_level: LevelFilter,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) adoption_expiry: Duration,
+    /// What only `run` uses.
+    pub(crate) run: RunConfig,
+    /// For every target that has none of its own.
+    pub(crate) splay: Duration,
 }
 
 impl Config {
@@ -103,6 +113,17 @@ impl Config {
         self.volumes.iter().fold(builder, |builder, volume| builder.volume(options(volume)))
     }
 
+    /// The same for `run`: contents without a key that the command needs are not accepted.
+    pub(crate) fn with_required_environment(mut self) -> Self {
+        for EnvKey { volume, key, .. } in &self.run.env {
+            let volume = self.volumes.iter_mut().find(|known| known.name == *volume);
+            if let Some(volume) = volume.filter(|known| !known.require.contains(key)) {
+                volume.require.push(key.clone());
+            }
+        }
+        self
+    }
+
     /// What is allowed and yet hardly meant.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let own = own_uid();
@@ -115,6 +136,7 @@ impl Config {
                 self.socket_mode
             ));
         }
+        warnings.extend(self.run.warning());
         warnings
     }
 }
@@ -142,8 +164,13 @@ impl Check<'_> {
         if allow_uid.is_empty() && allow_gid.is_empty() {
             allow_uid.push(own_uid());
         }
+        let volumes = volume::check(self.raw, self.file, &mut self.problems);
+        let splay = self.one(&setting::SPLAY, target::splay).unwrap_or_default();
         Config {
-            volumes: volume::check(self.raw, self.file, &mut self.problems),
+            run: run::check(self, &volumes),
+            targets: target::check(self.raw, self.file, &volumes, splay, &mut self.problems),
+            splay,
+            volumes,
             detector: self.one(&setting::DETECTOR, value::detector).unwrap_or_default(),
             poll_interval: self
                 .one(&setting::POLL_INTERVAL, |v| {

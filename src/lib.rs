@@ -60,6 +60,8 @@
 //! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
 //! | `changes`, `callback` | waiting for the next snapshot | misses the last one |
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
+//! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |
+//! | `reload`, `process`, `reaper` | telling apps of a change (feature `cli`) | change a secret, or signal who has no handler |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
 //!
@@ -104,6 +106,12 @@ mod health;
 pub mod kubelet;
 mod metrics;
 mod name;
+#[cfg(feature = "cli")]
+mod process;
+#[cfg(feature = "cli")]
+mod reaper;
+#[cfg(feature = "cli")]
+mod reload;
 mod secret;
 mod secrets;
 #[cfg(feature = "cli")]
@@ -111,6 +119,8 @@ mod shutdown;
 mod snapshot;
 mod status;
 mod store;
+#[cfg(feature = "cli")]
+mod supervise;
 mod typed;
 mod volume;
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::query::Format;
-use crate::name::KeyName;
+use crate::name::{KeyName, VolumeName};
+use crate::reload::Board;
 use crate::secrets::Volume;
 use crate::snapshot::{KeyChanges, Snapshot};
 
@@ -84,6 +85,39 @@ pub(super) fn entry(volume: &Volume) -> Result<String, serde_json::Error> {
         path: volume.path().display().to_string(),
         skipped: &status.skipped,
         adoption: Counts::new(&volume.adoptions()),
+    })
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    name: &'a str,
+    kind: &'static str,
+    volumes: Vec<&'a str>,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    attempts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+/// One target of the list: whether it has been told.
+pub(super) fn target(board: &Board) -> Result<String, serde_json::Error> {
+    let standing = board.standing();
+    serde_json::to_string(&Target {
+        name: &board.name,
+        kind: board.kind,
+        volumes: board.volumes.iter().map(VolumeName::as_str).collect(),
+        state: standing.state.as_str(),
+        since: standing.since.and_then(rfc3339),
+        attempts: standing.attempts,
+        revision: standing.revision.as_deref(),
+        last_success: standing.last_success.and_then(rfc3339),
+        detail: standing.detail.as_deref(),
     })
 }
 

@@ -63,6 +63,15 @@ pub(crate) enum SocketError {
 }
 
 impl SocketError {
+    /// Whether the directory cannot be made or used, rather than what is in it.
+    pub(super) fn is_about_the_directory(&self) -> bool {
+        let Self::Step { source, .. } = self else {
+            return matches!(self, Self::MakeDirectory(..) | Self::Directory(..));
+        };
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+    }
+
     fn step(path: &Path, step: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Step { path: path.to_owned(), step, source: source.into() }
     }

@@ -33,7 +33,10 @@ pub(super) async fn list(State(api): Shared, request: Request) -> Answer {
     query::none(request.uri())?;
     let entries: Result<Vec<String>, _> = api.volumes().map(json::entry).collect();
     let entries = entries.map_err(|_| Problem::internal("the list cannot be written"))?;
-    let document = format!(r#"{{"secrets":[{}]}}"#, entries.join(","));
+    let targets: Result<Vec<String>, _> = api.boards.iter().map(|b| json::target(b)).collect();
+    let targets = targets.map_err(|_| Problem::internal("the list cannot be written"))?;
+    let (entries, targets) = (entries.join(","), targets.join(","));
+    let document = format!(r#"{{"secrets":[{entries}],"targets":[{targets}]}}"#);
     let mut response = Response::new(Body::from(document));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     Ok(response)

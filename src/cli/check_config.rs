@@ -1,9 +1,9 @@
-//! `secretwatch check-config`: what `serve` would run with.
+//! `secretwatch check-config`: what `serve` and `run` would work with.
 
 use std::io::{self, Write};
 
 use super::{Exit, Failure, note};
-use crate::config::{Config, Raw};
+use crate::config::{Config, RawRun};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,17 +13,17 @@ Examples:
 
 What it prints is a file for --config that means the same.";
 
-/// Check the settings of `serve`, print what they mean, and start nothing
+/// Check the settings of `serve` and `run`, print what they mean, and start nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckConfig {
     #[command(flatten)]
-    raw: Raw,
+    raw: RawRun,
 }
 
 impl CheckConfig {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let config = Config::load(&self.raw)?;
+        let config = Config::load(&self.raw.0)?;
         for warning in config.warnings() {
             note(&format!("warning: {warning}"));
         }

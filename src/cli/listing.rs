@@ -15,6 +15,23 @@ pub(crate) const ROUTE: &str = "/v1/secrets";
 #[derive(Debug, Deserialize)]
 pub(crate) struct Listing {
     pub(crate) secrets: Vec<Entry>,
+    /// Whom the sidecar tells of changes.
+    #[serde(default)]
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One target.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) since: Option<String>,
+    #[serde(default)]
+    pub(crate) attempts: u64,
+    pub(crate) revision: Option<String>,
+    pub(crate) last_success: Option<String>,
+    pub(crate) detail: Option<String>,
 }
 
 /// One volume.

@@ -5,9 +5,10 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use super::{Exit, Failure, connect, log};
+use super::{Exit, Failure, connect, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, Raw};
+use crate::reaper::Reaper;
 use crate::secrets::Secrets;
 use crate::shutdown::{Signals, Wish};
 
@@ -19,6 +20,8 @@ Examples:
   secretwatch serve --volume /etc/my-generic-secret
   secretwatch serve --volume db=/etc/db --require db:password --socket /tmp/secretwatch.sock
   secretwatch serve --volume /etc/tls --metrics-addr 0.0.0.0:9180 --log-format json
+  secretwatch serve --volume /etc/db --notify-http http://127.0.0.1:8080/-/reload
+  secretwatch serve --volume /etc/tls --notify-process nginx --notify-signal HUP
   secretwatch serve --config secretwatch.toml
 
 Then, from anything that can see the socket:
@@ -26,6 +29,16 @@ Then, from anything that can see the socket:
   curl --unix-socket /tmp/secretwatch.sock http://localhost/v1/secrets/db
 
 Values are served on the socket only, to the users that are let in, never over TCP.
+
+What --notify-… tells is told at least once of every rotation, and tried again until it succeeds.
+A signal is held back until the process has a handler for it. The same in the file, with more to say:
+  [[target]]
+  name = \"web\"             # volumes = [\"db\"]  keys = [\"tls.*\"]  first = true  merge = \"2s\"
+  http = \"http://…\"        # or \"unix:/run/app.sock:/reload\"; method = \"POST\"  expect = [\"200-299\"]
+                           # headers_file = \"/etc/headers\"  body = true
+  timeout = \"30s\"          # retry_min = \"500ms\"  retry_max = \"30s\"  splay = \"10s\"
+  # or: exec = [\"command\", \"argument\", \"{path}\"]
+  # or: process = \"nginx\"  which = \"oldest\" | \"all\", or pid_file = \"/run/app.pid\"; signal = \"HUP\"
 
 Signals: SIGTERM and SIGINT end it in order, the second one at once; SIGHUP looks at every volume
 now.";
@@ -52,7 +65,8 @@ impl Serve {
         let signals = Signals::new()?;
         // Before any other thread runs: the socket gets its mode from the umask, which all
         // threads share.
-        let bound = api::bind(&options(&config)).map_err(|e| Failure::new(Exit::Negative, e))?;
+        let bound =
+            api::bind(&options(&config, "serve")).map_err(|e| Failure::new(Exit::Negative, e))?;
         let secrets = config.builder().open_pending()?;
         drop(entered);
         announce(&config, &bound);
@@ -60,7 +74,7 @@ impl Serve {
     }
 }
 
-fn options(config: &Config) -> api::Options {
+pub(super) fn options(config: &Config, mode: &'static str) -> api::Options {
     api::Options {
         socket: api::SocketOptions {
             path: config.socket.clone(),
@@ -71,7 +85,7 @@ fn options(config: &Config) -> api::Options {
         },
         metrics_addr: config.metrics_addr,
         max_connections: config.max_connections,
-        mode: "serve",
+        mode,
     }
 }
 
@@ -96,7 +110,15 @@ async fn serve(
     secrets: Secrets,
     mut signals: Signals,
 ) -> Result<Exit, Failure> {
+    let metrics = targets::metrics()?;
+    let mut reaper = None;
+    let targets = targets::targets(config, &secrets, &metrics, || match &reaper {
+        Some(reaper) => Ok(Reaper::clone(reaper)),
+        None => Ok(reaper.insert(Reaper::start()?).clone()),
+    })?;
+    let bound = bound.with_targets(targets.boards(), metrics);
     let running = bound.serve(secrets.clone()).map_err(|e| Failure::new(Exit::Negative, e))?;
+    let telling = targets.start();
     let signal = loop {
         match signals.next().await {
             Wish::Stop(signal) => break signal,
@@ -107,7 +129,12 @@ async fn serve(
         }
     };
     info!(signal, "stopping");
-    if running.stop(config.shutdown_timeout).await {
+    let timeout = config.shutdown_timeout;
+    let (is_served, is_told) = tokio::join!(running.stop(timeout), telling.stop(timeout));
+    if !is_told {
+        warn!("a target was still being told after the shutdown timeout");
+    }
+    if is_served {
         info!("stopped");
     } else {
         warn!("stopped with requests still open after the shutdown timeout");

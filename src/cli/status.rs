@@ -18,7 +18,10 @@ Examples:
 States: `current` serves what the directory holds, `holding` keeps the last good contents because
 the directory holds something that is not acceptable, `waiting` has had nothing acceptable yet.
 It ends with 0 where every volume is current, otherwise with 1. WRITTEN is how long ago the
-contents were written to the volume, ADOPTED how many of the known consumers use them.";
+contents were written to the volume, ADOPTED how many of the known consumers use them.
+
+Targets, where there are any: `idle` knows of every rotation, `pending` is about to be told, `held`
+cannot take the signal yet, `failing` is tried again. REVISION and TOLD are of the last success.";
 
 /// Show how each volume is doing, and what is wrong
 #[derive(Debug, clap::Args)]
@@ -53,6 +56,10 @@ async fn status(
         writeln!(out)?;
     } else {
         table(&listing, now).print(out)?;
+        if !listing.targets.is_empty() {
+            writeln!(out)?;
+            targets(&listing, now).print(out)?;
+        }
     }
     let is_current = |entry: &Entry| entry.state == State::Current.as_str();
     Ok(if listing.secrets.iter().all(is_current) { Exit::Done } else { Exit::Negative })
@@ -91,6 +98,26 @@ fn table(listing: &Listing, now: SystemTime) -> Table<9> {
 fn adopted(entry: &Entry) -> String {
     let Some(Counts { adopted, consumers }) = &entry.adoption else { return String::new() };
     format!("{adopted}/{consumers}")
+}
+
+fn targets(listing: &Listing, now: SystemTime) -> Table<7> {
+    let headings = ["TARGET", "KIND", "STATE", "REVISION", "TOLD", "ATTEMPTS", "WHY"];
+    let mut table = Table::new(headings);
+    for target in &listing.targets {
+        let age = listing::age(target.since.as_deref(), now);
+        let since = if age.is_empty() { age } else { format!(" (for {age})") };
+        let why = target.detail.as_ref().map(|detail| format!("{detail}{since}"));
+        table.row([
+            target.name.clone(),
+            target.kind.clone(),
+            target.state.clone(),
+            target.revision.clone().unwrap_or_default(),
+            listing::age(target.last_success.as_deref(), now),
+            target.attempts.to_string(),
+            why.unwrap_or_default(),
+        ]);
+    }
+    table
 }
 
 fn trouble(entry: &Entry, now: SystemTime) -> String {
@@ -137,6 +164,23 @@ mod tests {
         let (exit, out) = shown(&[GOOD, HELD]).await;
         assert_eq!(exit, Exit::Negative);
         let expected = "poll     -        missing_key: required but not there: tls.crt (for 10s)\n";
+        assert!(out.ends_with(expected), "{out}");
+    }
+
+    #[tokio::test]
+    async fn targets_stand_in_a_table_of_their_own_and_say_why() {
+        let listing = format!(
+            r#"{{"secrets":[{GOOD}],"targets":[{{"name":"app","kind":"signal","volumes":["db"],
+            "state":"held","since":"2026-11-22T09:59:50Z","attempts":3,"revision":"b.1",
+            "last_success":"2026-11-22T09:00:00Z","detail":"no handler"}}]}}"#
+        );
+        let server = TestServer::new(move |_| text(200, &listing));
+        let now = listing::time("2026-11-22T10:00:00Z").unwrap();
+        let mut out = Vec::new();
+        let exit = status(&server.client(), false, now, &mut out).await.unwrap();
+        assert_eq!(exit, Exit::Done);
+        let out = String::from_utf8(out).unwrap();
+        let expected = "app     signal  held   b.1       1h    3         no handler (for 10s)\n";
         assert!(out.ends_with(expected), "{out}");
     }
 

@@ -14,24 +14,77 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::given::{Given, Place, Problem};
+use super::run;
 use super::setting::{ALL, CONFIG, Setting};
 
 /// The largest file that is read: 64 volumes with long lists of keys fit many times.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What a `[[volume]]` table may hold.
-const VOLUME_KEYS: [&str; 5] = ["name", "path", "require", "max_bytes", "allow_empty"];
+/// Tables that may be there several times.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    /// What a table may hold.
+    keys: &'static [&'static str],
+    /// Those that are lists.
+    lists: &'static [&'static str],
+    /// Those that are true or false.
+    flags: &'static [&'static str],
+}
+
+const VOLUME: Kind = Kind {
+    name: "volume",
+    keys: &["name", "path", "require", "max_bytes", "allow_empty"],
+    lists: &["require"],
+    flags: &["allow_empty"],
+};
+const TARGET: Kind = Kind {
+    name: "target",
+    keys: &[
+        "name",
+        "volumes",
+        "keys",
+        "splay",
+        "retry_min",
+        "retry_max",
+        "timeout",
+        "first",
+        "merge",
+        "signal",
+        "pid_file",
+        "process",
+        "which",
+        "http",
+        "method",
+        "headers_file",
+        "expect",
+        "body",
+        "exec",
+    ],
+    lists: &["volumes", "keys", "expect", "exec"],
+    flags: &["first", "body"],
+};
+/// The one table that is there at most once.
+const RUN: Kind = Kind {
+    name: "run",
+    keys: &["signal", "restart", "stop_grace", "start_timeout", "env", "env_from"],
+    lists: &["env", "env_from"],
+    flags: &["restart"],
+};
+/// Top-level settings are never true or false.
+const TOP: Kind = Kind { name: "", keys: &[], lists: &[], flags: &[] };
 
 /// What the file holds, still unchecked.
 #[derive(Debug, Default)]
 pub(crate) struct File {
     settings: Vec<Given>,
-    pub(crate) volumes: Vec<FileVolume>,
+    pub(crate) volumes: Vec<FileTable>,
+    pub(crate) targets: Vec<FileTable>,
 }
 
-/// One `[[volume]]` table, still unchecked.
+/// One `[[volume]]` or `[[target]]` table, still unchecked.
 #[derive(Debug)]
-pub(crate) struct FileVolume {
+pub(crate) struct FileTable {
     pub(crate) place: Place,
     values: Vec<Given>,
 }
@@ -53,7 +106,7 @@ impl File {
     }
 }
 
-impl FileVolume {
+impl FileTable {
     pub(crate) fn given(&self, key: &str) -> Option<&Given> {
         self.values.iter().find(|given| given.setting == key)
     }
@@ -103,72 +156,110 @@ impl Parser<'_> {
     ) {
         let line = self.line(&key.span());
         let name = key.get_ref().as_ref();
-        if name == "volume" {
-            return self.volumes(file, line, value);
+        if name == VOLUME.name {
+            return self.tables(&VOLUME, &mut file.volumes, line, value);
+        }
+        if name == TARGET.name {
+            return self.tables(&TARGET, &mut file.targets, line, value);
+        }
+        if name == RUN.name {
+            return self.run(file, line, value);
         }
         let keys = ALL.iter().filter_map(|setting| Some((setting, setting.key?)));
         let Some((setting, key)) = keys.clone().find(|(_, key)| *key == name) else {
             let known: Vec<_> = keys.map(|(_, key)| key).collect();
             let known = known.join(", ");
-            let message = format!("no such setting; there are: {known}, and [[volume]] tables");
+            let message = format!(
+                "no such setting; there are: {known}, a [run] table, and [[volume]] and [[target]] \
+                 tables"
+            );
             return self.problem(line, message);
         };
-        if let Some(values) = self.values(key, line, value, setting.is_list) {
+        if let Some(values) = self.values(&TOP, key, line, value, setting.is_list) {
             let place = self.place(key, line);
             file.settings.push(Given { setting: setting.flag, values, place });
         }
     }
 
-    fn volumes(&mut self, file: &mut File, line: usize, value: &Spanned<DeValue<'_>>) {
+    fn run(&mut self, file: &mut File, line: usize, value: &Spanned<DeValue<'_>>) {
+        let Some(entries) = value.get_ref().as_table() else {
+            return self.problem(line, "the settings of `run` are written as one [run] table");
+        };
+        for (key, value) in entries {
+            let line = self.line(&key.span());
+            let known = run::ALL.iter().filter_map(|setting| Some((setting, setting.key?)));
+            let Some((setting, key)) = known.into_iter().find(|(_, known)| *known == key.get_ref())
+            else {
+                let known = RUN.keys.join(", ");
+                self.problem(line, format!("no such setting of `run`; there are: {known}"));
+                continue;
+            };
+            if let Some(values) = self.values(&RUN, key, line, value, setting.is_list) {
+                let place = self.place(key, line);
+                file.settings.push(Given { setting: setting.flag, values, place });
+            }
+        }
+    }
+
+    fn tables(
+        &mut self,
+        kind: &Kind,
+        into: &mut Vec<FileTable>,
+        line: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        let name = kind.name;
         let Some(tables) = value.get_ref().as_array() else {
-            return self.problem(line, "volumes are written as [[volume]], with two brackets");
+            let message = format!("{name}s are written as [[{name}]], with two brackets");
+            return self.problem(line, message);
         };
         for table in tables.iter() {
             let line = self.line(&table.span());
             match table.get_ref().as_table() {
-                Some(entries) => {
-                    let volume = self.volume(line, entries);
-                    file.volumes.push(volume);
+                Some(entries) => into.push(self.table(kind, line, entries)),
+                None => {
+                    self.problem(line, format!("{name}s are written as [[{name}]] tables"));
                 }
-                None => self.problem(line, "volumes are written as [[volume]] tables"),
             }
         }
     }
 
-    fn volume(&mut self, line: usize, entries: &DeTable<'_>) -> FileVolume {
-        let mut volume = FileVolume { place: self.place("volume", line), values: Vec::new() };
+    fn table(&mut self, kind: &Kind, line: usize, entries: &DeTable<'_>) -> FileTable {
+        let mut table = FileTable { place: self.place(kind.name, line), values: Vec::new() };
         for (key, value) in entries {
             let line = self.line(&key.span());
-            let Some(key) = VOLUME_KEYS.into_iter().find(|known| *known == key.get_ref()) else {
-                let known = VOLUME_KEYS.join(", ");
-                self.problem(line, format!("no such setting of a volume; there are: {known}"));
+            let Some(key) = kind.keys.iter().find(|known| **known == key.get_ref()) else {
+                let (name, known) = (kind.name, kind.keys.join(", "));
+                self.problem(line, format!("no such setting of a {name}; there are: {known}"));
                 continue;
             };
-            if let Some(values) = self.values(key, line, value, key == "require") {
-                volume.values.push(Given { setting: key, values, place: self.place(key, line) });
+            if let Some(values) = self.values(kind, key, line, value, kind.lists.contains(key)) {
+                table.values.push(Given { setting: key, values, place: self.place(key, line) });
             }
         }
-        volume
+        table
     }
 
     fn values(
         &mut self,
+        kind: &Kind,
         key: &'static str,
         line: usize,
         value: &Spanned<DeValue<'_>>,
         is_list: bool,
     ) -> Option<Vec<OsString>> {
+        let is_flag = kind.flags.contains(&key);
         let values = match value.get_ref() {
             DeValue::Array(array) if is_list => {
                 array.iter().map(|item| scalar(item.get_ref())).collect()
             }
-            DeValue::Boolean(flag) if key == "allow_empty" => Some(vec![flag.to_string().into()]),
-            _ if key == "allow_empty" => None,
+            DeValue::Boolean(flag) if is_flag => Some(vec![flag.to_string().into()]),
+            _ if is_flag => None,
             single => scalar(single).map(|value| vec![value]),
         };
         if values.is_none() {
-            let expected = match (key, is_list) {
-                ("allow_empty", _) => "true or false",
+            let expected = match (is_flag, is_list) {
+                (true, _) => "true or false",
                 (_, true) => "a list of texts in quotes or of numbers",
                 (_, false) => "a text in quotes or a number",
             };

@@ -45,7 +45,7 @@ impl Given {
     /// What a variable holds; an empty one counts as absent, because manifests cannot leave one
     /// out conditionally.
     pub(crate) fn from_variable(setting: &Setting, values: Vec<OsString>) -> Option<Self> {
-        let values = if setting.is_list {
+        let values = if setting.has_commas() {
             values.iter().flat_map(split_at_commas).collect()
         } else {
             values

@@ -5,6 +5,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::given::{Given, Place};
+use super::run::RESTART;
 
 /// One setting.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct Setting {
     /// The key in the file; `None` where the file cannot set it, or sets it for each volume.
     pub(crate) key: Option<&'static str>,
     /// What stands for the value in `--help`.
-    value: &'static str,
+    pub(super) value: &'static str,
     /// Whether it may be given several times; a variable then holds a list with commas.
     pub(crate) is_list: bool,
     /// The help, with the default at its end in brackets.
@@ -163,6 +164,58 @@ pub(crate) const ADOPTION_EXPIRY: Setting = Setting {
     help: "How long a consumer that says nothing counts as known. Longer than the time\n\
            between two rotations, unless it repeats what it uses [default: 30days]",
 };
+pub(crate) const NOTIFY_HTTP: Setting = Setting {
+    flag: "notify-http",
+    variable: "SECRETWATCH_NOTIFY_HTTP",
+    key: None,
+    value: "URL",
+    is_list: true,
+    help: "On a change, POST to http://host:port/path or unix:/path/of.sock:/path",
+};
+pub(crate) const NOTIFY_EXEC: Setting = Setting {
+    flag: "notify-exec",
+    variable: "SECRETWATCH_NOTIFY_EXEC",
+    key: None,
+    value: "COMMAND",
+    is_list: true,
+    help: "On a change, run a command: split into words as by a shell, run without one.\n\
+           {path} is the volume's directory; the environment has SECRETWATCH_VOLUME,\n\
+           SECRETWATCH_REVISION and SECRETWATCH_CHANGED_KEYS (one a line).",
+};
+pub(crate) const NOTIFY_PID_FILE: Setting = Setting {
+    flag: "notify-pid-file",
+    variable: "SECRETWATCH_NOTIFY_PID_FILE",
+    key: None,
+    value: "PATH",
+    is_list: true,
+    help: "On a change, signal the process whose pid is in this file; a signal is only\n\
+           ever sent to a process that has a handler for it.",
+};
+pub(crate) const NOTIFY_PROCESS: Setting = Setting {
+    flag: "notify-process",
+    variable: "SECRETWATCH_NOTIFY_PROCESS",
+    key: None,
+    value: "NAME",
+    is_list: true,
+    help: "On a change, signal the oldest process whose executable or comm is named so",
+};
+pub(crate) const NOTIFY_SIGNAL: Setting = Setting {
+    flag: "notify-signal",
+    variable: "SECRETWATCH_NOTIFY_SIGNAL",
+    key: None,
+    value: "SIGNAL",
+    is_list: false,
+    help: "The signal for --notify-pid-file and --notify-process [default: HUP]",
+};
+pub(crate) const SPLAY: Setting = Setting {
+    flag: "splay",
+    variable: "SECRETWATCH_SPLAY",
+    key: Some("splay"),
+    value: "TIME",
+    is_list: false,
+    help: "Wait up to so long before a target is told, each host for a time of its own,\n\
+           so that not all replicas reload in the same second [default: 0s]",
+};
 pub(crate) const CONFIG: Setting = Setting {
     flag: "config",
     variable: "SECRETWATCH_CONFIG",
@@ -170,13 +223,20 @@ pub(crate) const CONFIG: Setting = Setting {
     value: "FILE",
     is_list: false,
     help: "TOML file with these settings (socket_mode = \"0600\") and [[volume]] tables\n\
-           of name, path, require, max_bytes, allow_empty.\n\
+           of name, path, require, max_bytes, allow_empty, and [[target]] tables.\n\
            Each flag has a variable too (--socket-mode: SECRETWATCH_SOCKET_MODE), where\n\
            lists have commas. Flags win over variables, variables over the file.",
 };
 
+impl Setting {
+    /// Whether a comma in the variable separates values. One in a command or a URL belongs to it.
+    pub(crate) fn has_commas(&self) -> bool {
+        self.is_list && ![NOTIFY_HTTP.flag, NOTIFY_EXEC.flag].contains(&self.flag)
+    }
+}
+
 /// All settings, in the order of `--help`.
-pub(crate) static ALL: [&Setting; 18] = [
+pub(crate) static ALL: [&Setting; 24] = [
     &VOLUME,
     &REQUIRE,
     &ALLOW_EMPTY,
@@ -194,6 +254,12 @@ pub(crate) static ALL: [&Setting; 18] = [
     &LOG_LEVEL,
     &SHUTDOWN_TIMEOUT,
     &ADOPTION_EXPIRY,
+    &NOTIFY_HTTP,
+    &NOTIFY_EXEC,
+    &NOTIFY_PID_FILE,
+    &NOTIFY_PROCESS,
+    &NOTIFY_SIGNAL,
+    &SPLAY,
     &CONFIG,
 ];
 
@@ -205,7 +271,6 @@ pub(crate) const EVERY_VOLUME: &str = "*";
 pub(crate) struct Raw(Vec<Given>);
 
 impl Raw {
-    #[cfg(test)]
     pub(crate) fn new(given: Vec<Given>) -> Self {
         Self(given)
     }
@@ -239,7 +304,7 @@ impl clap::Args for Raw {
     }
 }
 
-fn argument(setting: &'static Setting) -> Arg {
+pub(super) fn argument(setting: &'static Setting) -> Arg {
     let arg = Arg::new(setting.flag)
         .long(setting.flag)
         .value_name(setting.value)
@@ -253,10 +318,13 @@ fn argument(setting: &'static Setting) -> Arg {
     if setting.flag == ALLOW_EMPTY.flag {
         return arg.num_args(0..=1).require_equals(true).default_missing_value(EVERY_VOLUME);
     }
+    if setting.flag == RESTART.flag {
+        return arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+    }
     arg
 }
 
-fn take(setting: &'static Setting, matches: &ArgMatches) -> Option<Given> {
+pub(super) fn take(setting: &'static Setting, matches: &ArgMatches) -> Option<Given> {
     let values = matches.get_many::<std::ffi::OsString>(setting.flag)?.cloned().collect();
     match matches.value_source(setting.flag)? {
         clap::parser::ValueSource::EnvVariable => Given::from_variable(setting, values),

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use humantime::format_duration;
 
-use super::{Config, LogFormat, VolumeConfig};
+use super::{ActionConfig, Config, LogFormat, OnRotation, RunConfig, TargetConfig, VolumeConfig};
 use crate::name::KeyName;
+use crate::process::SignalName;
+use crate::reload::Receiver;
 use crate::secrets::Detector;
 
 impl Display for Config {
@@ -31,7 +33,27 @@ impl Display for Config {
         writeln!(f, "log_level = {}", quoted(&self.log_level))?;
         writeln!(f, "shutdown_timeout = {}", quoted(&format_duration(self.shutdown_timeout)))?;
         writeln!(f, "adoption_expiry = {}", quoted(&format_duration(self.adoption_expiry)))?;
-        self.volumes.iter().try_for_each(|volume| volume.fmt(f))
+        writeln!(f, "splay = {}", quoted(&format_duration(self.splay)))?;
+        self.run.fmt(f)?;
+        self.volumes.iter().try_for_each(|volume| volume.fmt(f))?;
+        self.targets.iter().try_for_each(|target| target.fmt(f))
+    }
+}
+
+impl Display for RunConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<_> = self.env.iter().map(quoted).collect();
+        let env_from: Vec<_> = self.env_from.iter().map(quoted).collect();
+        writeln!(f, "\n[run]")?;
+        match self.on_rotation {
+            OnRotation::Nothing => writeln!(f, "# signal, restart: the command asks by itself")?,
+            OnRotation::Signal(signal) => writeln!(f, "signal = {}", quoted(&SignalName(signal)))?,
+            OnRotation::Restart => writeln!(f, "restart = true")?,
+        }
+        writeln!(f, "stop_grace = {}", quoted(&format_duration(self.stop_grace)))?;
+        writeln!(f, "start_timeout = {}", quoted(&format_duration(self.start_timeout)))?;
+        writeln!(f, "env = [{}]", env.join(", "))?;
+        writeln!(f, "env_from = [{}]", env_from.join(", "))
     }
 }
 
@@ -45,6 +67,54 @@ impl Display for VolumeConfig {
         writeln!(f, "max_bytes = {}", self.max_bytes)?;
         writeln!(f, "allow_empty = {}", self.allow_empty)
     }
+}
+
+impl Display for TargetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = &self.rules;
+        writeln!(f, "\n[[target]]")?;
+        writeln!(f, "name = {}", quoted(&rules.name))?;
+        writeln!(f, "volumes = {}", list(&rules.volumes))?;
+        writeln!(f, "keys = {}", list(&rules.keys))?;
+        for (key, time) in [
+            ("splay", rules.splay),
+            ("retry_min", rules.retry_min),
+            ("retry_max", rules.retry_max),
+            ("timeout", rules.timeout),
+            ("merge", rules.merge),
+        ] {
+            writeln!(f, "{key} = {}", quoted(&format_duration(time)))?;
+        }
+        writeln!(f, "first = {}", rules.first)?;
+        match &self.action {
+            ActionConfig::Signal { receiver, signal } => {
+                writeln!(f, "signal = {}", quoted(&SignalName(*signal)))?;
+                match receiver {
+                    Receiver::PidFile(file) => writeln!(f, "pid_file = {}", path(file)),
+                    Receiver::Named { name, which } => {
+                        writeln!(f, "process = {}", quoted(name))?;
+                        writeln!(f, "which = {}", quoted(which.as_str()))
+                    }
+                }
+            }
+            ActionConfig::Http { url, method, headers_file, expect, body } => {
+                writeln!(f, "http = {}", quoted(url))?;
+                writeln!(f, "method = {}", quoted(method))?;
+                if let Some(file) = headers_file {
+                    writeln!(f, "headers_file = {}", path(file))?;
+                }
+                let ranges =
+                    expect.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+                writeln!(f, "expect = {}", list(&ranges.collect::<Vec<_>>()))?;
+                writeln!(f, "body = {body}")
+            }
+            ActionConfig::Exec { argv } => writeln!(f, "exec = {}", list(argv)),
+        }
+    }
+}
+
+fn list(items: &[impl Display]) -> String {
+    format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
 fn detector(detector: Detector) -> &'static str {

@@ -70,7 +70,7 @@ fn defaults_are_those_in_the_help() {
         assert_eq!(load(&["--volume=/etc/db", &flag]), defaults, "{flag}");
         count += 1;
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 12);
 }
 
 #[test]
@@ -163,7 +163,15 @@ fn each_bad_value_names_its_setting_and_what_is_allowed() {
 fn place_of_a_bad_value_is_its_variable_or_its_line_and_never_the_value() {
     let canary = "canary-90b1";
     let settings = setting::ALL.iter().filter(|setting| {
-        ![setting::SOCKET.flag, setting::TOKEN_FILE.flag].contains(&setting.flag)
+        // Any text is a path, and any word a command.
+        let any = [
+            &setting::SOCKET,
+            &setting::TOKEN_FILE,
+            &setting::NOTIFY_EXEC,
+            &setting::NOTIFY_PID_FILE,
+            &setting::NOTIFY_PROCESS,
+        ];
+        !any.iter().any(|other| other.flag == setting.flag)
     });
     for setting in settings {
         let value = format!("{canary}:\n");
@@ -227,8 +235,16 @@ fn shown_configuration_is_a_file_that_means_the_same() {
         "--token-file=/run/token",
         "--poll-interval=1500ms",
         "--log-format=json",
+        "--notify-http=http://localhost:8080/-/reload?a=b,c",
+        "--notify-exec=kill '-HUP' \"a b\" {path}",
+        "--notify-exec=true",
+        "--notify-pid-file=/run/app.pid",
+        "--notify-process=nginx",
+        "--notify-signal=sigusr1",
+        "--splay=30s",
     ])
     .unwrap();
+    assert_eq!(config.targets.len(), 5);
     let file = TestFile::new(&config.to_string());
     assert_eq!(load(&[&file.flag()]), Ok(config));
 }
@@ -236,4 +252,74 @@ fn shown_configuration_is_a_file_that_means_the_same() {
 #[test]
 fn place_of_a_flag_is_the_flag() {
     assert_eq!(Place::Flag("socket").to_string(), "--socket");
+}
+
+fn with_target(table: &str) -> Result<Config, ConfigError> {
+    let file = TestFile::new(&format!("splay = \"2s\"\n[[target]]\n{table}\n"));
+    load(&["--volume=/etc/db", "--volume=/etc/web", &file.flag()])
+}
+
+#[test]
+fn table_of_a_target_means_what_it_says() {
+    let config = with_target(
+        "name = \"app\"\nvolumes = [\"web\"]\nkeys = [\"tls.*\"]\nprocess = \"nginx\"\n\
+         which = \"all\"\nsignal = \"USR1\"\nretry_min = \"1m\"\nfirst = true\nmerge = \"1s\"",
+    );
+    let config = config.unwrap();
+    let rules = &config.targets[0].rules;
+    assert_eq!((rules.name.as_str(), rules.volumes[0].as_str()), ("app", "web"));
+    assert_eq!(rules.splay, Duration::from_secs(2));
+    // The longest pause is never shorter than the first.
+    assert_eq!(rules.retry_max, Duration::from_secs(60));
+    assert!(rules.first && rules.keys[0].matches("tls.crt"));
+    let file = TestFile::new(&config.to_string());
+    assert_eq!(load(&[&file.flag()]), Ok(config));
+}
+
+#[test]
+fn each_mistake_in_a_target_names_its_line_and_what_is_allowed() {
+    for (table, expected) in [
+        ("signal = \"HUP\"", "sw.toml:2): a target has exactly one of `pid_file`, `process`"),
+        ("http = \"http://a/\"\nexec = [\"a\"]", "exactly one of"),
+        ("http = \"https://canary/\"", "http (/"),
+        ("http = \"https://canary/\"", "https is not supported"),
+        ("exec = []", "exec (/"),
+        ("exec = [\"\"]", "expected a list: the command"),
+        ("pid_file = \"/p\"\nsignal = \"KILL\"", "sw.toml:4): KILL and STOP cannot be handled"),
+        ("pid_file = \"/p\"\nsignal = \"canary\"", "such as HUP"),
+        ("process = \"/usr/sbin/canary\"", "without its directory"),
+        ("process = \"a\"\nwhich = \"canary\"", "expected `oldest` or `all`"),
+        ("exec = [\"a\"]\nsignal = \"HUP\"", "it is for targets with `pid_file`, `process` only"),
+        ("exec = [\"a\"]\nbody = true", "it is for targets with `http` only"),
+        ("http = \"http://a/\"\nexpect = [\"canary\"]", "status codes from 100 to 599"),
+        ("http = \"http://a/\"\nexpect = [299]\nmethod = \"canary\"", "expected GET, HEAD"),
+        ("exec = [\"a\"]\nvolumes = [\"canary\"]", "not configured; there are: db, web"),
+        ("exec = [\"a\"]\nkeys = [\"\"]", "expected a pattern of 1 to"),
+        ("exec = [\"a\"]\ntimeout = \"canary\"", "timeout (/"),
+        ("exec = [\"a\"]\nretry_min = \"1m\"\nretry_max = \"1s\"", "from 1m to 1day"),
+        ("exec = [\"a\"]\nname = \"a b\"", "a target's name consists of"),
+        ("exec = [\"a\"]\nfirst = \"canary\"", "expected true or false"),
+        ("exec = [\"a\"]\ncanary = 1", "no such setting of a target; there are: name, "),
+        (
+            "exec = [\"a\"]\nname = \"x\"\n[[target]]\nexec = [\"b\"]\nname = \"x\"",
+            "two targets are named `x`",
+        ),
+    ] {
+        let error = with_target(table).unwrap_err().to_string();
+        assert!(error.contains(expected), "{table}: {error}");
+        assert!(!error.contains("canary"), "{table}: {error}");
+    }
+    let error = error(&["--volume=/etc/db", "--notify-exec=sh -c 'canary"]);
+    assert!(
+        error.starts_with("--notify-exec: expected a command with its quotes closed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn targets_without_a_name_are_numbered_by_kind() {
+    let config = load(&["--volume=/a", "--notify-exec=a", "--notify-exec=b", "--notify-process=c"]);
+    let config = config.unwrap();
+    let names: Vec<_> = config.targets.iter().map(|target| target.rules.name.as_str()).collect();
+    assert_eq!(names, ["exec", "exec-2", "signal"]);
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::file::{File, FileVolume};
+use super::file::{File, FileTable};
 use super::given::{Given, Place, Problem};
 use super::setting::{ALLOW_EMPTY, EVERY_VOLUME, MAX_BYTES, REQUIRE, Raw, VOLUME};
 use super::value::{self, Parsed};
@@ -113,7 +113,7 @@ fn directory(value: &OsStr) -> Parsed<PathBuf> {
     }
 }
 
-fn from_table(table: &FileVolume, problems: &mut Vec<Problem>) -> Option<(Place, VolumeConfig)> {
+fn from_table(table: &FileTable, problems: &mut Vec<Problem>) -> Option<(Place, VolumeConfig)> {
     let Some(path) = table.given("path") else {
         problems.push(Problem::at(&table.place, "the table has no `path`"));
         return None;
@@ -136,7 +136,7 @@ fn single<T>(given: &Given, parse: impl Fn(&OsStr) -> Parsed<T>) -> Parsed<T> {
     parse(given.values.first().map_or(OsStr::new(""), |value| value.as_os_str()))
 }
 
-fn table_rules(table: &FileVolume, volume: &mut VolumeConfig, problems: &mut Vec<Problem>) {
+fn table_rules(table: &FileTable, volume: &mut VolumeConfig, problems: &mut Vec<Problem>) {
     if let Some(given) = table.given("require") {
         match given.values.iter().map(|value| key(value::text(value)?)).collect() {
             Ok(keys) => volume.require = keys,

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use secretwatch::kubelet::{AtomicWriter, Payload};
 
 use crate::fixture::{DETECTORS, Watch, builder, eventually};
+use crate::reload::server::{Behaviour, OK, Server};
 use crate::sidecar::{BINARY, Process, Sidecar, stderr, stdout};
 
 /// The canary, and the other forms in which it could leak.
@@ -201,4 +202,68 @@ fn handles_of_the_library_show_no_value() {
 struct Numbers {
     #[serde(rename = "password")]
     _password: u16,
+}
+
+#[test]
+fn hooks_and_webhooks_learn_no_value() {
+    let canary = Canary::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let writer = AtomicWriter::new(&path);
+    writer.write(Payload::new().with("password", "first")).unwrap();
+    let server = Server::start(Behaviour::Answer(OK));
+    // An answer that repeats what a header has said, and a header that is a secret itself.
+    let echo = format!("HTTP/1.1 500 {0}\r\ncontent-length: 36\r\n\r\n{0}", canary.text);
+    let hostile = Server::start(Behaviour::Answer(echo.leak()));
+    let headers = directory.path().join("headers");
+    fs::write(&headers, format!("authorization: Bearer {}\n", canary.text)).unwrap();
+    let bad_headers = directory.path().join("bad-headers");
+    fs::write(&bad_headers, &canary.text).unwrap();
+    let pid_file = directory.path().join("pid");
+    fs::write(&pid_file, &canary.text).unwrap();
+    let seen = directory.path().join("seen");
+    let hook = format!(
+        "tr '\\\\0' '\\\\n' < /proc/$$/environ > {0}; tr '\\\\0' '\\\\n' < /proc/$$/cmdline >> {0}; env | grep SECRETWATCH_",
+        seen.display()
+    );
+    let config = directory.path().join("c.toml");
+    let mut text = format!(
+        "[[volume]]\npath = \"{}\"\n\
+         [[target]]\nname = \"hook\"\nexec = [\"sh\", \"-c\", \"{hook}\", \"{{path}}\"]\n\
+         [[target]]\nname = \"web\"\nhttp = \"{}\"\nbody = true\n",
+        path.display(),
+        server.url("/")
+    );
+    for (name, url, headers) in
+        [("hostile", hostile.url("/"), &headers), ("headers", server.url("/"), &bad_headers)]
+    {
+        let headers = headers.display();
+        text += &format!("[[target]]\nname = \"{name}\"\nhttp = \"{url}\"\n");
+        text += &format!("headers_file = \"{headers}\"\n");
+    }
+    text += &format!("[[target]]\nname = \"pid\"\npid_file = \"{}\"\n", pid_file.display());
+    fs::write(&config, text).unwrap();
+    let sidecar = Sidecar::start(&["--config", config.to_str().unwrap(), "--log-level", "trace"]);
+    sidecar.until("db/password", "first");
+    let value = canary.text.as_str();
+    writer.write(Payload::new().with("password", value)).unwrap();
+    let list = eventually("every target has been tried", || {
+        let answer = sidecar.get("/v1/secrets").text();
+        let json: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let states: Vec<_> = json["targets"].as_array()?.iter().map(|t| &t["state"]).collect();
+        let has_been_told = json["targets"][0]["revision"] == json["secrets"][0]["revision"];
+        let expected = ["idle", "idle", "failing", "failing", "failing"];
+        (has_been_told && states == expected).then_some(answer)
+    });
+    canary.assert_absent("the list", &list);
+    canary.assert_absent("the hook's surroundings", &fs::read_to_string(&seen).unwrap());
+    for received in server.received() {
+        canary.assert_absent("the webhook", &format!("{received:?}"));
+    }
+    assert!(hostile.received()[0].head.contains(value), "asked for by the headers file");
+    canary.assert_absent("the status", &stdout(&sidecar.client(&["status"])));
+    canary.assert_absent("the metrics", &sidecar.get("/metrics").text());
+    let (_, log) = sidecar.stop();
+    assert!(log.contains("SECRETWATCH_CHANGED_KEYS=password"), "{log}");
+    canary.assert_absent("the log", &log);
 }

@@ -22,13 +22,13 @@ fn queue_limit() -> usize {
 }
 
 /// A test that cannot run here says so loudly, and is a failure where everything must have run.
-fn not_run(why: &str) {
+pub fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
     assert!(std::env::var_os("CI").is_none(), "in CI every test has to run: {why}");
 }
 
 /// `unshare` with these flags, if this machine lets it.
-fn unshare(flags: &[&str]) -> Option<Command> {
+pub fn unshare(flags: &[&str]) -> Option<Command> {
     let mut command = Command::new("unshare");
     command.args(flags);
     let works = Command::new("unshare").args(flags).arg("true").output();

@@ -10,6 +10,8 @@ mod example;
 mod faults;
 mod fixture;
 mod library;
+mod reload;
+mod run;
 mod serve;
 mod sidecar;
 mod stress;

@@ -12,7 +12,7 @@ async fn list_tells_how_volumes_do_and_no_value() {
         {"name": "tls", "revision": "boot.1", "generation": 1, "keys": ["tls.crt"],
          "observed_at": "1970-01-01T00:00:00.000Z",
          "state": "current", "watch": "poll", "path": "/etc/tls"},
-    ]});
+    ], "targets": []});
     assert_eq!((answer.code, answer.json()), (200, expected));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 }

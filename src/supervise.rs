@@ -1,0 +1,473 @@
+//! The in-container supervisor: the first process of a container, with the app as its child.
+//!
+//! How it works. The first child is started once every volume has an accepted snapshot. From then
+//! on one loop picks the next event and a plain function handles it: a signal is passed on, a
+//! rotation is delivered, the end of the child is the end of the supervisor. The [`Phase`] says
+//! what the end of the child and the next deadline mean.
+//!
+//! Rules:
+//! * A rotation signals the child only once it has a handler for that signal, or restarts it: TERM,
+//!   the grace, KILL, and a new child with a fresh environment.
+//! * A child that ends by itself ends the supervisor with its status; the platform decides what
+//!   comes then. The one exception is a child that fails within [`SETTLE`] of a restart: the
+//!   delivery has failed, and is tried again with back-off, and soon after the next rotation.
+//! * A new environment is made before the old child is told to end. Where that fails, the old one
+//!   stays.
+//! * TERM, INT, QUIT, HUP, USR1, USR2 and WINCH are passed on to the child and to nobody else. TERM
+//!   starts the grace; the second TERM or the end of the grace kills.
+//! * With a terminal the child stays in the group of the supervisor, so that job control works
+//!   without either of them taking part in it; what the terminal sends to the whole group is not
+//!   passed on a second time. Without one the child leads a group of its own, all of which is
+//!   killed at the end of the grace.
+//! * The limit of open files is not raised, as `serve` does: the child would inherit it.
+
+mod environment;
+mod forward;
+
+use std::ffi::OsString;
+use std::future::pending;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::config::{OnRotation, RunConfig};
+use crate::process::{Process, SignalName, signal_if_handled};
+use crate::reaper::{Child, Reaper};
+use crate::reload::{Action, Deliver, Notice, Rules, Undelivered};
+use crate::secrets::Secrets;
+use crate::snapshot::Snapshot;
+use environment::{Environment, EnvironmentError};
+pub(crate) use forward::Forwarded;
+use forward::Received;
+
+/// How long a restarted child has to run before the restart has succeeded: a bad credential shows
+/// in the first connections.
+const SETTLE: Duration = Duration::from_secs(2);
+/// The name of the child among the targets.
+pub(crate) const TARGET: &str = "child";
+/// How soon a restart that has failed is tried again: a crash loop must not burn the node.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// As for the other crash loops of the platform, within a minute better luck is noticed.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// What shells add to a signal's number to make an exit code.
+const SIGNAL_EXIT_BASE: i32 = 128;
+/// What shells say of a command that is not there.
+const NOT_FOUND: u8 = 127;
+/// What shells say of a command that cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// Deliveries that wait: there is one sender, which waits for the answer.
+const MAX_REQUESTS: usize = 1;
+
+/// Why there is no child.
+#[derive(Debug, Error)]
+pub(crate) enum SuperviseError {
+    #[error(transparent)]
+    Start(#[from] crate::Error),
+    #[error("the environment of the command cannot be made")]
+    Environment(#[from] EnvironmentError),
+    #[error("the command {0:?} cannot be started")]
+    Spawn(OsString, #[source] io::Error),
+}
+
+impl SuperviseError {
+    /// The exit code that shells would give.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Spawn(_, error) if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Spawn(..) => NOT_EXECUTABLE,
+            Self::Start(_) | Self::Environment(_) => 1,
+        }
+    }
+}
+
+/// Asks the supervisor to bring a rotation to the child.
+type Request = oneshot::Sender<Result<(), Undelivered>>;
+
+/// Runs the child; see the module.
+pub(crate) struct Supervisor {
+    command: Vec<OsString>,
+    config: RunConfig,
+    environment: Environment,
+    secrets: Secrets,
+    reaper: Reaper,
+    signals: Forwarded,
+    requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
+    /// Whether a terminal sends its signals to the child as well.
+    has_terminal: bool,
+    current: Option<Current>,
+    phase: Phase,
+}
+
+/// The child, and what it was started with.
+struct Current {
+    child: Child,
+    generations: Vec<u64>,
+}
+
+/// What the end of the child, and the next deadline, mean.
+enum Phase {
+    /// Nothing is expected: the end of the child is the end.
+    Running,
+    /// The child was restarted, and has to prove itself until then.
+    Settling { until: Instant, request: Request },
+    /// The child was told to end; `None` once it has been killed.
+    Stopping { kill_at: Option<Instant>, then: Then },
+    /// The restarted child has failed; the next delivery starts another.
+    Resting,
+}
+
+enum Then {
+    Restart(Request),
+    End,
+}
+
+enum Event {
+    Signal(Received),
+    Ended(Option<ExitStatus>),
+    Request(Request),
+    Due,
+}
+
+impl Supervisor {
+    /// Takes over the signals, and starts nothing yet. Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// Where the system refuses the handler for SIGCHLD.
+    pub(crate) fn new(
+        command: Vec<OsString>,
+        config: RunConfig,
+        secrets: Secrets,
+        signals: Forwarded,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            environment: Environment::new(&config),
+            command,
+            config,
+            secrets,
+            reaper: Reaper::start()?,
+            signals,
+            requests: mpsc::channel(MAX_REQUESTS),
+            has_terminal: std::fs::File::open("/dev/tty").is_ok(),
+            current: None,
+            phase: Phase::Running,
+        })
+    }
+
+    /// The reaper of this process, for the hooks.
+    pub(crate) fn reaper(&self) -> Reaper {
+        self.reaper.clone()
+    }
+
+    /// The child as a target; `None` where a rotation does nothing to it. To be added before the
+    /// child is started: what changes in between is then delivered.
+    pub(crate) fn target(&self) -> Option<(Rules, Action)> {
+        if self.config.on_rotation == OnRotation::Nothing {
+            return None;
+        }
+        let rules = Rules { retry_min: RETRY_MIN, retry_max: RETRY_MAX, ..Rules::new(TARGET) };
+        let requests = self.requests.0.clone();
+        let deliver: Deliver = Box::new(move |_: Notice| {
+            let requests = requests.clone();
+            Box::pin(async move {
+                let (request, answer) = oneshot::channel();
+                let ended = |_| Undelivered::Failed("the supervisor is ending".to_owned());
+                requests.send(request).await.map_err(|_| ended(()))?;
+                answer.await.map_err(|_| ended(()))?
+            })
+        });
+        Some((rules, Action::Child(deliver)))
+    }
+
+    /// Waits for the first snapshots, and starts the child. An exit code where a signal asked for the
+    /// end before that.
+    ///
+    /// # Errors
+    /// Where a volume has nothing acceptable in time, or the child cannot be started.
+    pub(crate) async fn start(&mut self) -> Result<ControlFlow<u8>, SuperviseError> {
+        let deadline = Instant::now() + self.config.start_timeout;
+        let all_ready = async {
+            for volume in self.secrets.volumes() {
+                let mut changes = volume.changes_and_current();
+                tokio::select! {
+                    first = changes.changed() => drop(first.map_err(crate::Error::stopped)?),
+                    () = sleep_until(deadline) => {
+                        let status = volume.status();
+                        return Err(crate::Error::start_timeout(volume.name(), volume.path(), &status));
+                    }
+                }
+            }
+            Ok(())
+        };
+        tokio::pin!(all_ready);
+        loop {
+            tokio::select! {
+                ready = &mut all_ready => break ready?,
+                received = self.signals.next() => if let Some(code) = end_without_child(received) {
+                    return Ok(ControlFlow::Break(code));
+                }
+            }
+        }
+        self.current = Some(self.spawn()?);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        self.secrets.volumes().map(|volume| volume.current()).collect()
+    }
+
+    /// Runs until the child has ended for good, and gives the exit code.
+    pub(crate) async fn run(mut self) -> u8 {
+        loop {
+            let event = tokio::select! {
+                biased;
+                received = self.signals.next() => Event::Signal(received),
+                status = ended(self.current.as_ref()) => Event::Ended(status),
+                () = until(self.phase.due()) => Event::Due,
+                Some(request) = self.requests.1.recv() => Event::Request(request),
+            };
+            if let ControlFlow::Break(code) = self.handle(event) {
+                let orphans = self.reaper.orphans();
+                info!(code, orphans, "the child has ended");
+                return code;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> ControlFlow<u8> {
+        match event {
+            Event::Signal(received) => return self.signalled(received),
+            Event::Ended(status) => return self.child_ended(status),
+            Event::Request(request) => self.requested(request),
+            Event::Due => self.due(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn signalled(&mut self, received: Received) -> ControlFlow<u8> {
+        let Some(current) = &self.current else {
+            return end_without_child(received)
+                .map_or(ControlFlow::Continue(()), ControlFlow::Break);
+        };
+        let is_second = matches!(self.phase, Phase::Stopping { then: Then::End, .. });
+        match received.signal {
+            Signal::SIGTERM if is_second => {
+                self.kill("the second SIGTERM");
+                return ControlFlow::Continue(());
+            }
+            Signal::SIGTERM => {
+                let kill_at = Some(Instant::now() + self.config.stop_grace);
+                self.phase = Phase::Stopping { kill_at, then: Then::End };
+            }
+            // The child that is being replaced gets it, and no other child may come after that.
+            Signal::SIGINT | Signal::SIGQUIT => {
+                if let Phase::Stopping { then, .. } = &mut self.phase {
+                    *then = Then::End;
+                }
+            }
+            _ => {}
+        }
+        if self.has_terminal && received.is_from_terminal {
+            return ControlFlow::Continue(());
+        }
+        let (signal, pid) = (SignalName(received.signal), current.child.pid.as_raw());
+        match current.child.signal(received.signal) {
+            Ok(()) => info!(%signal, pid, "passed a signal on to the child"),
+            // It has just ended, which is the next event.
+            Err(Errno::ESRCH) => {}
+            Err(error) => warn!(%signal, pid, %error, "a signal cannot be passed on to the child"),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn child_ended(&mut self, status: Option<ExitStatus>) -> ControlFlow<u8> {
+        self.current = None;
+        let is_success = status.is_some_and(|status| status.success());
+        match std::mem::replace(&mut self.phase, Phase::Resting) {
+            Phase::Stopping { then: Then::Restart(request), .. } => self.start_again(request),
+            Phase::Settling { request, .. } if !is_success => {
+                let end = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+                let message = format!("the restarted child failed within {SETTLE:?}: {end}");
+                warn!(status = end, "the restarted child has failed at once");
+                answer(request, Err(Undelivered::Failed(message)));
+            }
+            _ => return ControlFlow::Break(code(status)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn requested(&mut self, request: Request) {
+        match self.config.on_rotation {
+            OnRotation::Nothing => answer(request, Ok(())),
+            OnRotation::Signal(signal) => {
+                let told = match &self.current {
+                    Some(current) => tell(&current.child, signal),
+                    None => Err(Undelivered::Failed("there is no child".to_owned())),
+                };
+                answer(request, told);
+            }
+            OnRotation::Restart => self.restart(request),
+        }
+    }
+
+    fn restart(&mut self, request: Request) {
+        let generations = generations(&self.snapshots());
+        match &mut self.phase {
+            Phase::Stopping { then: Then::End, .. } => {
+                return answer(request, Err(Undelivered::Failed("the child is ending".to_owned())));
+            }
+            // Whoever asked before has given up waiting.
+            Phase::Stopping { then, .. } => {
+                *then = Then::Restart(request);
+                return;
+            }
+            Phase::Resting => return self.start_again(request),
+            Phase::Running | Phase::Settling { .. } => {}
+        }
+        let Some(current) = &self.current else { return };
+        if current.generations == generations {
+            match &mut self.phase {
+                Phase::Settling { request: waiting, .. } => *waiting = request,
+                _ => answer(request, Ok(())),
+            }
+            return;
+        }
+        if let Err(error) = self.environment.check(&self.snapshots()) {
+            return answer(request, Err(Undelivered::Failed(error.to_string())));
+        }
+        info!(pid = current.child.pid.as_raw(), "restarting the child for new values");
+        // ESRCH: it has just ended, which is the next event.
+        let _ = current.child.signal(Signal::SIGTERM);
+        let kill_at = Some(Instant::now() + self.config.stop_grace);
+        self.phase = Phase::Stopping { kill_at, then: Then::Restart(request) };
+    }
+
+    fn start_again(&mut self, request: Request) {
+        match self.spawn() {
+            Ok(current) => {
+                self.current = Some(current);
+                self.phase = Phase::Settling { until: Instant::now() + SETTLE, request };
+            }
+            Err(error) => {
+                self.phase = Phase::Resting;
+                warn!(%error, "the child cannot be started again");
+                answer(request, Err(Undelivered::Failed(error.to_string())));
+            }
+        }
+    }
+
+    fn due(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Settling { request, .. } => answer(request, Ok(())),
+            phase @ Phase::Stopping { .. } => {
+                self.phase = phase;
+                self.kill("the end of its grace");
+            }
+            phase => self.phase = phase,
+        }
+    }
+
+    fn kill(&mut self, because: &str) {
+        let Some(Current { child, .. }) = &self.current else { return };
+        warn!(pid = child.pid.as_raw(), because, "killing the child");
+        let killed = if self.has_terminal {
+            // The group is that of the supervisor.
+            child.signal(Signal::SIGKILL)
+        } else {
+            child.signal_group(Signal::SIGKILL)
+        };
+        if let Err(error) = killed.or_else(|e| if e == Errno::ESRCH { Ok(()) } else { Err(e) }) {
+            warn!(%error, "the child cannot be killed");
+        }
+        if let Phase::Stopping { kill_at, .. } = &mut self.phase {
+            *kill_at = None;
+        }
+    }
+
+    fn spawn(&self) -> Result<Current, SuperviseError> {
+        let snapshots = self.snapshots();
+        let mut words = self.command.iter();
+        let program = words.next().cloned().unwrap_or_default();
+        let mut command = Command::new(&program);
+        command.args(words);
+        if !self.has_terminal {
+            command.process_group(0);
+        }
+        self.environment.apply(&snapshots, &mut command)?;
+        let child = self.reaper.spawn(&mut command);
+        let child = child.map_err(|error| SuperviseError::Spawn(program.clone(), error))?;
+        info!(pid = child.pid.as_raw(), program = %program.display(), "started the child");
+        Ok(Current { child, generations: generations(&snapshots) })
+    }
+}
+
+impl Phase {
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Settling { until, .. } => Some(*until),
+            Self::Stopping { kill_at, .. } => *kill_at,
+            Self::Running | Self::Resting => None,
+        }
+    }
+}
+
+/// Signals the child if it handles the signal.
+fn tell(child: &Child, signal: Signal) -> Result<(), Undelivered> {
+    let process = Process::open(child.pid.as_raw())?;
+    // Reaped before the pidfd was opened: then the pidfd may be of another process.
+    if child.has_ended() {
+        return Err(Undelivered::Failed("the child has ended".to_owned()));
+    }
+    signal_if_handled(&process, signal)?;
+    info!(signal = %SignalName(signal), pid = process.pid(), "signalled the child for new values");
+    Ok(())
+}
+
+fn answer(request: Request, result: Result<(), Undelivered>) {
+    // Whoever asked may have given up waiting.
+    let _ = request.send(result);
+}
+
+fn generations(snapshots: &[Arc<Snapshot>]) -> Vec<u64> {
+    snapshots.iter().map(|snapshot| snapshot.generation()).collect()
+}
+
+async fn ended(current: Option<&Current>) -> Option<ExitStatus> {
+    match current {
+        Some(current) => current.child.wait().await,
+        None => pending().await,
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+/// The exit code for a signal that asks for the end while nobody is there to be told.
+fn end_without_child(received: Received) -> Option<u8> {
+    let asks_for_end = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+    asks_for_end.contains(&received.signal).then(|| byte(SIGNAL_EXIT_BASE + received.signal as i32))
+}
+
+/// The exit code that passes the child's end on. Without a status, which only a defect could take
+/// away, it has failed.
+fn code(status: Option<ExitStatus>) -> u8 {
+    let Some(status) = status else { return 1 };
+    byte(status.code().or_else(|| Some(SIGNAL_EXIT_BASE + status.signal()?)).unwrap_or(1))
+}
+
+fn byte(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
