@@ -68,7 +68,7 @@ fn overflow_of_the_queue_is_looked_after() {
     sidecar.until("db/k", "2");
     sidecar.until_metric(r#"secretwatch_watch_errors_total{kind="overflow",volume="db"}"#, 1.0);
     sidecar.until_metric(r#"secretwatch_snapshots_total{detector="inotify",volume="db"}"#, 1.0);
-    assert!(sidecar.process.output().contains("inotify lost events"));
+    sidecar.process.until_said("inotify lost events");
 }
 
 /// Writes into a FIFO, without waiting for somebody to read it.
