@@ -155,9 +155,12 @@ impl Shared {
     fn reap(&self) {
         let mut children = self.lock();
         collect(&mut children);
+        if !self.takes_orphans {
+            return;
+        }
         // Each round looks before it takes: the status of a registered child that has ended just
         // now belongs to its entry.
-        while self.takes_orphans {
+        loop {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             let ended = match waitid(Id::All, flags) {
                 Ok(status) => match status.pid() {

@@ -22,10 +22,10 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Tables that may be there several times.
 #[derive(Debug)]
-struct Kind {
+pub(super) struct Kind {
     name: &'static str,
     /// What a table may hold.
-    keys: &'static [&'static str],
+    pub(super) keys: &'static [&'static str],
     /// Those that are lists.
     lists: &'static [&'static str],
     /// Those that are true or false.
@@ -65,7 +65,7 @@ const TARGET: Kind = Kind {
     flags: &["first", "body"],
 };
 /// The one table that is there at most once.
-const RUN: Kind = Kind {
+pub(super) const RUN: Kind = Kind {
     name: "run",
     keys: &["signal", "restart", "stop_grace", "start_timeout", "env", "env_from"],
     lists: &["env", "env_from"],

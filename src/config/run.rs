@@ -222,3 +222,96 @@ pub(crate) fn is_variable(name: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.bytes().all(is_word) && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::super::{Config, file};
+    use super::*;
+
+    fn load(flags: &[&str]) -> Result<Config, String> {
+        let all = setting::ALL.into_iter().chain(ALL);
+        let command = RawRun::augment_args(Command::new("t").no_binary_name(true));
+        let command = all.fold(command, |command, setting| {
+            command.mut_arg(setting.flag, |arg| arg.env(None::<&str>))
+        });
+        let matches = command.try_get_matches_from(flags).unwrap();
+        let raw = RawRun::from_arg_matches(&matches).unwrap();
+        Config::load(&raw.0).map_err(|error| error.to_string())
+    }
+
+    fn with(flags: &[&str]) -> Result<RunConfig, String> {
+        load(&[&["--volume=db=/etc/db", "--volume=tls=/etc/tls"], flags].concat())
+            .map(|config| config.run)
+    }
+
+    #[test]
+    fn names_of_a_setting_follow_from_its_flag() {
+        for setting in ALL {
+            let snake = setting.flag.replace('-', "_");
+            assert_eq!(setting.variable, format!("SECRETWATCH_{}", snake.to_uppercase()));
+            assert_eq!(setting.key, Some(snake.as_str()));
+        }
+        assert!(file::RUN.keys.iter().eq(ALL.iter().filter_map(|setting| setting.key.as_ref())));
+    }
+
+    #[test]
+    fn defaults_are_those_in_the_help() {
+        let plain = with(&[]);
+        assert_eq!(plain, with(&["--stop-grace=10s", "--start-timeout=1m", "--restart=false"]));
+        assert_eq!(plain.unwrap().on_rotation, OnRotation::Nothing);
+    }
+
+    #[test]
+    fn mistakes_say_what_is_allowed() {
+        for (flags, expected) in [
+            (&["--signal=HUP", "--restart"][..], "--signal and --restart exclude each other"),
+            (&["--signal=HUP", "--env=A=db/a"], "do not go with --signal: no signal changes"),
+            (&["--signal=HUP", "--env-from=db"], "do not go with --signal: no signal changes"),
+            (&["--signal=KILL"], "--signal: KILL and STOP cannot be handled"),
+            (&["--restart=canary"], "--restart: expected true or false"),
+            (&["--stop-grace=2h"], "--stop-grace: expected a time"),
+            (&["--env=canary"], "--env: expected NAME=VOLUME/KEY"),
+            (&["--env=9=db/canary"], "--env: expected NAME=VOLUME/KEY"),
+            (&["--env=A=x/canary"], "a volume that is not configured; there are: db, tls"),
+            (&["--env=A=db/.."], "--env: a key cannot be named so"),
+            (&["--env=A=db/a", "--env=A=tls/b"], "--env: the variable A is given twice"),
+            (&["--env-from=x"], "--env-from: it names a volume that is not configured"),
+        ] {
+            let error = with(flags).unwrap_err();
+            assert!(error.contains(expected), "{flags:?}: {error}");
+            assert!(!error.contains("canary"), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn environment_that_never_changes_is_a_warning() {
+        assert!(with(&["--env=A=db/a/b"]).unwrap().warning().is_some());
+        assert!(with(&["--env=A=db/a/b", "--restart"]).unwrap().warning().is_none());
+    }
+
+    #[test]
+    fn key_of_a_variable_is_required() {
+        let config = load(&["--volume=db=/etc/db", "--env=A=db/a", "--require=db:b"]).unwrap();
+        let keys: Vec<_> = config.with_required_environment().volumes[0]
+            .require
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(keys, ["b", "a"]);
+    }
+
+    #[test]
+    fn shown_table_means_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sw.toml");
+        for flags in [&["--signal=USR1"][..], &["--restart", "--env=A=db/a", "--env-from=tls"], &[]]
+        {
+            let flags = [&["--volume=db=/etc/db", "--volume=tls=/etc/tls"], flags].concat();
+            let config = load(&flags).unwrap();
+            std::fs::write(&path, config.to_string()).unwrap();
+            assert_eq!(load(&[&format!("--config={}", path.display())]), Ok(config));
+        }
+    }
+}

@@ -18,7 +18,9 @@ use crate::sidecar::{BINARY, Process, stderr, stdout, volume};
 const APP: &str = r#"
 import os, signal, sys, time
 def told(number, frame):
-    print("got", signal.Signals(number).name, open(sys.argv[1] + "/k").read(), flush=True)
+    # Not `print`, which fails where the next signal comes before it has returned.
+    value = open(sys.argv[1] + "/k").read()
+    os.write(1, f"got {signal.Signals(number).name} {value}\n".encode())
 for name in sys.argv[2].split(","):
     signal.signal(getattr(signal, name), told)
 print("up", os.getpid(), flush=True)
