@@ -18,6 +18,7 @@ mod check_config;
 mod completions;
 mod connect;
 mod demo;
+mod descriptors;
 mod follow;
 mod get;
 mod healthcheck;

@@ -102,7 +102,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Option<String>, ClientError> {
         let deadline = Instant::now() + self.request_timeout.saturating_add(patience);
-        let response = self.within(deadline, self.send(Method::GET, target, Bytes::new())).await?;
+        let response = self.within(deadline, self.send(Method::HEAD, target, Bytes::new())).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }

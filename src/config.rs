@@ -160,10 +160,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn config(&mut self) -> Config {
         let allow_gid = self.list(&setting::ALLOW_GID, id);
-        let mut allow_uid = self.list(&setting::ALLOW_UID, id);
-        if allow_uid.is_empty() && allow_gid.is_empty() {
-            allow_uid.push(own_uid());
-        }
+        let allow_uid = self.list(&setting::ALLOW_UID, id);
         let volumes = volume::check(self.raw, self.file, &mut self.problems);
         let splay = self.one(&setting::SPLAY, target::splay).unwrap_or_default();
         Config {

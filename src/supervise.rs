@@ -11,6 +11,8 @@
 //! * A child that ends by itself ends the supervisor with its status; the platform decides what
 //!   comes then. The one exception is a child that fails within [`SETTLE`] of a restart: the
 //!   delivery has failed, and is tried again with back-off, and soon after the next rotation.
+//! * A child that is restarted for each rotation adopts by that: at its first start, and whenever a
+//!   restart has proven itself. No other child does; it says itself what it uses.
 //! * A new environment is made before the old child is told to end. Where that fails, the old one
 //!   stays.
 //! * TERM, INT, QUIT, HUP, USR1, USR2 and WINCH are passed on to the child and to nobody else. TERM
@@ -41,6 +43,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::{OnRotation, RunConfig};
+use crate::name::ConsumerName;
 use crate::process::{Process, SignalName, signal_if_handled};
 use crate::reaper::{Child, Reaper};
 use crate::reload::{Action, Deliver, Notice, Rules, Undelivered};
@@ -53,7 +56,7 @@ use forward::Received;
 /// How long a restarted child has to run before the restart has succeeded: a bad credential shows
 /// in the first connections.
 const SETTLE: Duration = Duration::from_secs(2);
-/// The name of the child among the targets.
+/// The name of the child among the targets, and among the consumers.
 pub(crate) const TARGET: &str = "child";
 /// How soon a restart that has failed is tried again: a crash loop must not burn the node.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -98,6 +101,8 @@ pub(crate) struct Supervisor {
     command: Vec<OsString>,
     config: RunConfig,
     environment: Environment,
+    /// In whose name a restarted child adopts.
+    consumer: ConsumerName,
     secrets: Secrets,
     reaper: Reaper,
     signals: Forwarded,
@@ -108,10 +113,10 @@ pub(crate) struct Supervisor {
     phase: Phase,
 }
 
-/// The child, and what it was started with.
+/// The child, and the revisions of all volumes that it was started with.
 struct Current {
     child: Child,
-    generations: Vec<u64>,
+    revisions: Vec<String>,
 }
 
 /// What the end of the child, and the next deadline, mean.
@@ -151,6 +156,7 @@ impl Supervisor {
     ) -> io::Result<Self> {
         Ok(Self {
             environment: Environment::new(&config),
+            consumer: TARGET.parse().expect("the name of the target is a consumer's, too"),
             command,
             config,
             secrets,
@@ -218,6 +224,7 @@ impl Supervisor {
             }
         }
         self.current = Some(self.spawn()?);
+        self.adopt();
         Ok(ControlFlow::Continue(()))
     }
 
@@ -320,7 +327,7 @@ impl Supervisor {
     }
 
     fn restart(&mut self, request: Request) {
-        let generations = generations(&self.snapshots());
+        let revisions = revisions(&self.snapshots());
         match &mut self.phase {
             Phase::Stopping { then: Then::End, .. } => {
                 return answer(request, Err(Undelivered::Failed("the child is ending".to_owned())));
@@ -334,7 +341,7 @@ impl Supervisor {
             Phase::Running | Phase::Settling { .. } => {}
         }
         let Some(current) = &self.current else { return };
-        if current.generations == generations {
+        if current.revisions == revisions {
             match &mut self.phase {
                 Phase::Settling { request: waiting, .. } => *waiting = request,
                 _ => answer(request, Ok(())),
@@ -367,12 +374,29 @@ impl Supervisor {
 
     fn due(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Settling { request, .. } => answer(request, Ok(())),
+            Phase::Settling { request, .. } => {
+                self.adopt();
+                answer(request, Ok(()));
+            }
             phase @ Phase::Stopping { .. } => {
                 self.phase = phase;
                 self.kill("the end of its grace");
             }
             phase => self.phase = phase,
+        }
+    }
+
+    /// Says for the child that it uses what it was started with. A child that is only signalled, or
+    /// asks by itself, knows better what it uses, and has to say so itself.
+    fn adopt(&self) {
+        let Some(current) = self.current.as_ref() else { return };
+        if self.config.on_rotation != OnRotation::Restart {
+            return;
+        }
+        for (volume, revision) in self.secrets.volumes().zip(&current.revisions) {
+            if let Err(error) = volume.adopt_revision(&self.consumer, revision) {
+                warn!(volume = volume.name().as_str(), %error, "the child's adoption is not recorded");
+            }
         }
     }
 
@@ -406,7 +430,7 @@ impl Supervisor {
         let child = self.reaper.spawn(&mut command);
         let child = child.map_err(|error| SuperviseError::Spawn(program.clone(), error))?;
         info!(pid = child.pid.as_raw(), program = %program.display(), "started the child");
-        Ok(Current { child, generations: generations(&snapshots) })
+        Ok(Current { child, revisions: revisions(&snapshots) })
     }
 }
 
@@ -437,8 +461,8 @@ fn answer(request: Request, result: Result<(), Undelivered>) {
     let _ = request.send(result);
 }
 
-fn generations(snapshots: &[Arc<Snapshot>]) -> Vec<u64> {
-    snapshots.iter().map(|snapshot| snapshot.generation()).collect()
+fn revisions(snapshots: &[Arc<Snapshot>]) -> Vec<String> {
+    snapshots.iter().map(|snapshot| snapshot.revision().to_owned()).collect()
 }
 
 async fn ended(current: Option<&Current>) -> Option<ExitStatus> {

@@ -3,6 +3,7 @@
 //! How it works. hyper reads and writes through [`Paced`], which sees every byte and every wait:
 //! * a request head that has begun, or the first one, has [`HEAD_TIME`] to arrive;
 //! * a client that takes none of a response for [`STALL_TIME`] is cut off (`tokio-io-timeout`);
+//! * a client that takes a response bit by bit has [`RESPONSE_TIME`] for all of it;
 //! * a connection on which nothing happened for [`IDLE_TIME`], and no request is at work, ends.
 //!
 //! hyper's own timeout for heads is not used: it runs between requests too, so it cannot tell an
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -36,6 +39,9 @@ pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may be kept for a next request: longer than the pools of common clients,
 /// so that they and not we close it, which spares them a failed request.
 pub(super) const IDLE_TIME: Duration = Duration::from_secs(75);
+/// How long a client may take for a whole response that is not endless: the largest one is 11 MiB.
+/// Until then it holds on to a snapshot.
+pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(120);
 /// How long a client may take nothing of what is sent to it. Until then it holds on to a snapshot.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
 
@@ -56,7 +62,7 @@ pub(super) async fn serve<S>(
         let (site, at_work) = (Arc::clone(&site), Arc::clone(&at_work));
         async move {
             let response = site.answer(request, uid).await;
-            at_work.end();
+            at_work.end(is_stream(&response));
             Ok::<_, Infallible>(response)
         }
     });
@@ -86,6 +92,10 @@ pub(super) async fn serve<S>(
     }
 }
 
+fn is_stream(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
+}
+
 fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.header_read_timeout(None)
@@ -102,6 +112,9 @@ struct Activity {
     start: Instant,
     /// Milliseconds after `start` at which something happened last.
     last: AtomicU64,
+    /// Milliseconds after `start` at which there was a response; the greatest number where there
+    /// was none, or an endless one.
+    answered: AtomicU64,
     /// A request is at work, so the client has to wait and not we.
     is_busy: AtomicBool,
     /// A request head has begun and is not complete, or the first one is still to come.
@@ -115,6 +128,7 @@ impl Activity {
         Self {
             start: Instant::now(),
             last: AtomicU64::new(0),
+            answered: AtomicU64::new(u64::MAX),
             is_busy: AtomicBool::new(false),
             is_partial: AtomicBool::new(true),
             is_fresh: AtomicBool::new(true),
@@ -132,9 +146,19 @@ impl Activity {
         self.is_fresh.store(false, Relaxed);
     }
 
-    fn end(&self) {
+    /// A response is there, and has to be taken within [`RESPONSE_TIME`] unless it is endless.
+    fn end(&self, is_stream: bool) {
         self.touch();
+        let since = if is_stream { u64::MAX } else { self.last.load(Relaxed) };
+        self.answered.store(since, Relaxed);
         self.is_busy.store(false, Relaxed);
+    }
+
+    /// When a response that is there now has to have been taken.
+    fn response_deadline(&self) -> Option<Instant> {
+        let answered = self.answered.load(Relaxed);
+        let is_due = answered != u64::MAX && !self.is_busy.load(Relaxed);
+        is_due.then(|| self.start + Duration::from_millis(answered) + RESPONSE_TIME)
     }
 
     fn is_fresh(&self) -> bool {
@@ -149,6 +173,7 @@ impl Activity {
             // A request that is at work now can become idle only later than now.
             let since = if self.is_busy.load(Relaxed) { now } else { last };
             let deadline = since + IDLE_TIME;
+            let deadline = self.response_deadline().map_or(deadline, |due| due.min(deadline));
             if deadline <= now {
                 return;
             }

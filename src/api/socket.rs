@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -25,6 +27,13 @@ use thiserror::Error;
 
 #[cfg(test)]
 mod tests;
+
+/// How long the start waits for others that use the same directory: each takes a millisecond.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// The same at the end, which must not be held up; a socket that stays is replaced as a stale one.
+const END_PATIENCE: Duration = Duration::from_millis(100);
+/// How often the lock is tried.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, one of them for the final NUL.
 pub(super) const MAX_PATH_BYTES: usize = 107;
@@ -87,19 +96,21 @@ pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile),
     let directory = check(path, mode)?;
     make_directory(directory, mode)
         .map_err(|e| SocketError::MakeDirectory(directory.to_owned(), e))?;
-    let lock = lock(directory).map_err(|e| SocketError::Directory(directory.to_owned(), e))?;
+    let lock = lock(directory, START_PATIENCE)
+        .map_err(|e| SocketError::Directory(directory.to_owned(), e))?;
     let address =
         UnixAddr::new(path).map_err(|e| SocketError::step(path, "has no valid address", e))?;
     remove_stale(path, &address)?;
     let descriptor = open_socket(path)?;
     bind_with_mode(&descriptor, &address, mode)
         .map_err(|e| SocketError::step(path, "cannot be bound", e))?;
-    let file = SocketFile::claim(path, mode)
-        .map_err(|e| SocketError::step(path, "cannot be given its mode", e))?;
-    listen(&descriptor, Backlog::MAXALLOWABLE)
-        .map_err(|e| SocketError::step(path, "cannot be listened on", e))?;
-    // Only now: until it listens, another instance would take it for a stale one.
+    let file = SocketFile::claim(path, mode);
+    let listening = listen(&descriptor, Backlog::MAXALLOWABLE);
+    // Only now: until it listens, another instance would take it for a stale one. And not later:
+    // where something has failed, the socket is removed, which takes the lock again.
     drop(lock);
+    let file = file.map_err(|e| SocketError::step(path, "cannot be given its mode", e))?;
+    listening.map_err(|e| SocketError::step(path, "cannot be listened on", e))?;
     Ok((UnixListener::from(descriptor), file))
 }
 
@@ -132,17 +143,25 @@ fn make_directory(directory: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700 | group | others).create(directory)
 }
 
-/// Takes the turn among instances that use this directory.
-fn lock(directory: &Path) -> io::Result<Flock<File>> {
-    match Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock) {
-        Err((file, Errno::EWOULDBLOCK)) => {
-            tracing::warn!(
-                directory = %directory.display(),
-                "another process holds the directory of the socket, waiting for it"
-            );
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e.into())
+/// Takes the turn among instances that use this directory. Anybody who can read the directory can
+/// hold its lock, so the wait is bounded.
+fn lock(directory: &Path, patience: Duration) -> io::Result<Flock<File>> {
+    let deadline = Instant::now() + patience;
+    let mut file = File::open(directory)?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((same, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                file = same;
+                thread::park_timeout(LOCK_RETRY);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    "another process holds its lock; is another instance starting?",
+                ));
+            }
+            result => return result.map_err(|(_, e)| e.into()),
         }
-        result => result.map_err(|(_, e)| e.into()),
     }
 }
 
@@ -233,9 +252,8 @@ impl SocketFile {
 
     fn remove(&self) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
-        // Whoever holds the lock now is about to replace the socket and must not lose its own.
-        let lock = Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock);
-        let Ok(_lock) = lock else { return Ok(()) };
+        // Whoever is about to replace the socket must not lose its own.
+        let _lock = lock(directory, END_PATIENCE)?;
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if self.is(&metadata) => fs::remove_file(&self.path),
             _ => Ok(()),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client::{Client, ClientError};
@@ -20,7 +21,8 @@ pub(crate) struct Connect {
         hide_env = true,
         hide_env_values = true,
         help = "Unix socket of the sidecar (or SECRETWATCH_SOCKET)\n\
-                [default: /run/secretwatch/secretwatch.sock]"
+                [default: /run/secretwatch/secretwatch.sock]",
+        value_parser = any_path()
     )]
     socket: Option<PathBuf>,
 
@@ -31,7 +33,8 @@ pub(crate) struct Connect {
         env = "SECRETWATCH_TOKEN_FILE",
         hide_env = true,
         hide_env_values = true,
-        help = "File with the bearer token that the sidecar asks for (or SECRETWATCH_TOKEN_FILE)"
+        help = "File with the bearer token that the sidecar asks for (or SECRETWATCH_TOKEN_FILE)",
+        value_parser = any_path()
     )]
     token_file: Option<PathBuf>,
 }
@@ -43,6 +46,11 @@ impl Connect {
         let socket = self.socket.filter(given).unwrap_or_else(|| DEFAULT_SOCKET.into());
         Client::new(socket, self.token_file.filter(given).as_deref())
     }
+}
+
+/// Takes an empty path, too: an empty variable is one that is not there.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// One thread is enough to wait for one sidecar.

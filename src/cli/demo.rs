@@ -18,7 +18,7 @@ use crate::client::{self, Answer, Client};
 use crate::kubelet::{AtomicWriter, Payload, Step};
 use crate::secret::Secret;
 use crate::secrets::{Secrets, Volume};
-use crate::shutdown::{Signals, Wish};
+use crate::shutdown::Signals;
 use crate::snapshot::{Snapshot, VERSION_KEY};
 
 const ROTATIONS: u32 = 5;
@@ -61,7 +61,9 @@ impl Demo {
             running.stop(PATIENCE).await;
             outcome
         })?;
-        writeln!(io::stdout(), "\nCleaned up: {} is gone.", place.0.display())?;
+        let path = place.0.clone();
+        fs::remove_dir_all(&path)?;
+        writeln!(io::stdout(), "\nCleaned up: {} is gone.", path.display())?;
         Ok(Exit::Done)
     }
 }
@@ -105,7 +107,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What cannot be removed is reported by nobody: it is the system's temporary directory.
+        // For the ways out that are failures already; the other one has removed it.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -245,8 +247,9 @@ fn millis(later: Instant, start: Instant) -> f64 {
     later.saturating_duration_since(start).as_secs_f64() * 1e3
 }
 
+/// Any signal ends it, also that of a terminal that goes away.
 async fn interrupted(signals: &mut Signals) {
-    while signals.next().await == Wish::LookNow {}
+    signals.next().await;
 }
 
 fn introduce(out: &mut impl Write, mount: &Path, socket: &Path, keep: bool) -> io::Result<()> {

@@ -1,19 +1,13 @@
 //! `secretwatch serve`: the sidecar.
 
-use std::io;
-
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use super::{Exit, Failure, connect, log, targets};
+use super::{Exit, Failure, connect, descriptors, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, Raw};
 use crate::reaper::Reaper;
 use crate::secrets::Secrets;
 use crate::shutdown::{Signals, Wish};
-
-/// More descriptors than this are never needed: connections are limited to as many.
-const MAX_DESCRIPTORS: u64 = 2 * 65_536;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +52,7 @@ impl Serve {
         for warning in config.warnings() {
             warn!(warning, "the configuration is unusual");
         }
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let runtime = connect::runtime()?;
         // Entered before the signals, which need its reactor.
         let entered = runtime.enter();
@@ -84,7 +78,7 @@ pub(super) fn options(config: &Config, mode: &'static str) -> api::Options {
             token_file: config.token_file.clone(),
         },
         metrics_addr: config.metrics_addr,
-        max_connections: config.max_connections,
+        max_connections: descriptors::connections(config.max_connections),
         mode,
     }
 }
@@ -140,15 +134,4 @@ async fn serve(
         warn!("stopped with requests still open after the shutdown timeout");
     }
     Ok(Exit::Done)
-}
-
-/// Many runtimes start with room for 1,024 descriptors and allow far more.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let wanted = hard.min(MAX_DESCRIPTORS);
-        if wanted > soft { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
-    });
-    if let Err(error) = raised.map_err(io::Error::from) {
-        warn!(%error, "the limit of open files cannot be raised");
-    }
 }

@@ -87,6 +87,9 @@ impl Wait {
     }
 }
 
+/// What one look may take even where no time is left: it takes about a millisecond.
+const LOOK_TIME: Duration = Duration::from_millis(500);
+
 struct Waiter<'a> {
     client: &'a Client,
     name: &'a VolumeName,
@@ -110,7 +113,13 @@ async fn persist(
     let deadline = Instant::now() + timeout;
     let mut backoff = Backoff::new();
     loop {
-        let trouble = match round(deadline).await {
+        // A sidecar that hangs must not hold up the end.
+        let patience = deadline.max(Instant::now() + LOOK_TIME);
+        let outcome = match timeout_at(patience, round(deadline)).await {
+            Ok(outcome) => outcome,
+            Err(_) => return Ok(Err(None)),
+        };
+        let trouble = match outcome {
             Ok(Some(found)) => return Ok(Ok(found)),
             Ok(None) => None,
             Err(failure) => Some(failure.passing()?),

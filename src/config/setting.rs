@@ -104,7 +104,8 @@ pub(crate) const ALLOW_GID: Setting = Setting {
     key: Some("allow_gid"),
     value: "GID",
     is_list: true,
-    help: "Group whose processes may use the socket",
+    help: "Group that may use the socket: the primary one of the peer; supplementary groups,\n\
+           as `fsGroup` gives them, do not count",
 };
 pub(crate) const TOKEN_FILE: Setting = Setting {
     flag: "token-file",

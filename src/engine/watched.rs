@@ -52,6 +52,8 @@ pub(super) struct Watched {
     /// What `..data` led to, and what it said, at the last look that could read the volume.
     marker: Option<Marker>,
     link: Option<OsString>,
+    /// Whether the last look could read the volume.
+    was_read: bool,
     /// How the current snapshot was published.
     layout: Option<Layout>,
     status: Status,
@@ -92,6 +94,7 @@ impl Watched {
             hints: Arc::default(),
             marker: None,
             link: None,
+            was_read: false,
             layout: None,
             status: Status::default(),
             settling: Settling::default(),
@@ -223,6 +226,7 @@ impl Watched {
         self.after_unstable = AFTER_UNSTABLE;
         let is_other = std::mem::replace(&mut self.marker, reading.marker) != reading.marker;
         let link = std::mem::replace(&mut self.link, reading.link.take());
+        let was_read = std::mem::replace(&mut self.was_read, true);
         self.show_skipped(std::mem::take(&mut reading.skipped));
         if self.watch.fit(reading.has_directories, watcher, &self.metrics, now) {
             self.due = Some(Due { at: now + SETTLE, finding });
@@ -235,8 +239,9 @@ impl Watched {
             return;
         }
         self.settling = Settling::default();
-        // A new directory under the old link may have been filled without an event.
-        let is_reported = reading.layout == Layout::Plain || link != self.link;
+        // A new directory under the old link may have been filled without an event, and what could
+        // not be read before may have been reported all the same.
+        let is_reported = was_read && (reading.layout == Layout::Plain || link != self.link);
         if finding.by == FoundBy::Poll && finding.is_audited && is_reported {
             self.watch.audit(now);
         }
@@ -327,6 +332,7 @@ impl Watched {
         }
         self.settling = Settling::default();
         self.marker = None;
+        self.was_read = false;
         self.hold(trouble, false);
     }
 

@@ -318,25 +318,50 @@ fn token_is_asked_for_and_may_rotate() {
     assert_eq!(client.status.code(), Some(5));
 }
 
-/// The first signal asks for an orderly end, which the last request may hold up; the second one
-/// does not ask.
+/// The first signal asks for an orderly end, which a client that takes its time holds up; the
+/// second one does not ask.
 #[test]
 fn second_signal_ends_it_at_once() {
     let mount = Mount::new();
-    mount.rotate(&[("k", "1")]);
+    let large = "x".repeat(900 * 1024);
+    mount.rotate(&[("a", &large), ("b", &large), ("c", &large), ("d", &large)]);
     let args = ["--volume", &volume("db", &mount.path()), "--shutdown-timeout", "10m"];
     let mut sidecar = Sidecar::start(&args);
-    // A request that is never finished keeps the connection open.
+    sidecar.until("db/a", &large);
+    // More than the kernel holds for a client that does not read.
     let mut stream = sidecar.connect();
-    stream.write_all(b"GET /livez HTT").unwrap();
-    sidecar.get("/livez");
+    stream.write_all(b"GET /v1/secrets/db HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 10]).unwrap();
     sidecar.process.signal(Signal::SIGTERM);
     sidecar.process.until_said("stopping");
-    if !sidecar.process.has_ended() {
-        sidecar.process.signal(Signal::SIGTERM);
-    }
-    let status = sidecar.process.wait();
-    assert!(matches!(status.code(), Some(0 | 143)), "{status:?}");
+    assert!(!sidecar.process.has_ended(), "{}", sidecar.process.output());
+    sidecar.process.signal(Signal::SIGTERM);
+    assert_eq!(sidecar.process.wait().code(), Some(143));
+}
+
+/// Clients take every connection that they are given; what the engine needs is not among them.
+#[test]
+fn crowd_of_clients_does_not_hide_a_rotation() {
+    let mount = Mount::new();
+    mount.rotate(&[("k", "1")]);
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s.sock");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 300 && exec \"$@\"", "sh", BINARY, "serve", "--volume"]);
+    command.arg(volume("db", &mount.path())).arg("--socket").arg(&socket);
+    let sidecar = Sidecar::spawn(&socket, &mut command);
+    sidecar.until("db/k", "1");
+    sidecar.process.until_said("fewer connections than wanted");
+    let mut first = admitted(&sidecar).expect("there is room");
+    let crowd: Vec<_> = (0..400).map(|_| sidecar.connect()).collect();
+    mount.rotate(&[("k", "2")]);
+    eventually("the rotation is served in the crowd", || {
+        first.write_all(b"GET /v1/secrets/db/k HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = [0; 2048];
+        let count = first.read(&mut answer).unwrap();
+        answer[..count].ends_with(b"\r\n\r\n2").then_some(())
+    });
+    drop(crowd);
 }
 
 #[test]

@@ -196,6 +196,10 @@ fn restarted_app_has_the_new_environment() {
     run.rotate("2");
     run.said("value=2");
     assert_eq!(run.count("restarting the child"), 1);
+    // The restarted app has adopted the rotation by that, once it has run for a while.
+    let adopted = ["wait", "db", "--adopted", "--consumer", "child", "--timeout", "30s"];
+    let printed = run.client(&adopted);
+    assert!(!printed.contains("secretwatch:"), "{printed}");
     assert_eq!(run.stop(), Some(143));
 }
 

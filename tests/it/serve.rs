@@ -126,6 +126,20 @@ fn client_commands_work_against_it() {
     assert_eq!(next.trim(), sidecar.get("/v1/secrets/db").revision());
 }
 
+/// As manifests write them that leave a setting open.
+#[test]
+fn empty_variables_count_as_absent_for_clients_too() {
+    let output = Command::new(BINARY)
+        .arg("list")
+        .env("SECRETWATCH_SOCKET", "")
+        .env("SECRETWATCH_TOKEN_FILE", "")
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert!(text.contains("/run/secretwatch/secretwatch.sock"), "{text}");
+    assert_eq!(output.status.code(), Some(3), "{text}");
+}
+
 #[test]
 fn follow_prints_a_line_for_each_rotation() {
     let mount = Mount::new();
@@ -136,7 +150,7 @@ fn follow_prints_a_line_for_each_rotation() {
     let mut follow = Process::spawn(&mut command);
     follow.until_said("db");
     mount.rotate(&[("password", "value-two")]);
-    follow.until_said("password");
+    follow.until_said("~password");
     assert!(!follow.output().contains("value-"), "{}", follow.output());
     follow.signal(Signal::SIGINT);
     follow.wait();

@@ -139,7 +139,7 @@ fn of_many_instances_that_start_at_once_exactly_one_has_the_socket() {
             start.wait();
             bind(&path, 0o600)
         };
-        let results: Vec<_> = std::thread::scope(|scope| {
+        let results: Vec<_> = thread::scope(|scope| {
             let starts: Vec<_> = (0..4).map(|_| scope.spawn(instance)).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });

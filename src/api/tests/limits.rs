@@ -1,7 +1,7 @@
 //! Slow, silent, greedy and hostile clients, in virtual time.
 
 use super::*;
-use connection::{HEAD_TIME, IDLE_TIME, MAX_HEAD_BYTES, STALL_TIME};
+use connection::{HEAD_TIME, IDLE_TIME, MAX_HEAD_BYTES, RESPONSE_TIME, STALL_TIME};
 use tokio::time::Instant;
 
 /// Waits for the other end to close, and says how long that took.
@@ -184,4 +184,23 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(client.answer().await.text(), "u1");
     assert_eq!(client.answer().await.code, 404);
     assert_eq!(client.answer().await.text(), "cert");
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_takes_a_response_bit_by_bit_is_cut_off() {
+    let fixture = Fixture::new();
+    fixture.publish(1, &[("big", &"x".repeat(8 << 20))]);
+    let snapshot = Arc::downgrade(&fixture.secrets.volume("db").unwrap().current());
+    let mut slow = fixture.connect().await;
+    slow.send("GET /v1/secrets/db/big HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    slow.0.readable().await.unwrap();
+    fixture.publish(2, &[]);
+    let start = Instant::now();
+    let mut piece = vec![0; 64 << 10];
+    // Never a pause that is too long by itself.
+    while snapshot.upgrade().is_some() {
+        tokio::time::sleep(STALL_TIME - Duration::from_secs(2)).await;
+        let _ = slow.0.read(&mut piece).await.unwrap();
+        assert!(start.elapsed() < 2 * RESPONSE_TIME, "the old snapshot is still held");
+    }
 }
