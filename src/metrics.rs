@@ -89,10 +89,8 @@ pub(crate) struct Metrics {
     watch_errors: IntCounterVec,
     latency: HistogramVec,
     /// Requests answered by the socket API.
-    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the sidecar has an API"))]
     pub(crate) api_requests: IntCounterVec,
     /// Requests and connections refused by the socket API.
-    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the sidecar has an API"))]
     pub(crate) api_denied: IntCounterVec,
 }
 
