@@ -63,7 +63,7 @@
 //! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |
 //! | `reload`, `process`, `reaper` | telling apps of a change (feature `cli`) | change a secret, or signal who has no handler |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
-//! | [`kubelet`] | a simulated kubelet (feature `test-util`) | run in production |
+//! | `kubelet` | a simulated kubelet (feature `test-util`) | run in production |
 //!
 //! Invariants, as absences: a failed step never makes a served value disappear; no reader sees a
 //! generation older than one that any thread has seen; no value reaches a log, a metric, an error,
@@ -80,7 +80,7 @@
 //! # Features
 //!
 //! * `cli` (default): the `secretwatch` command, with an HTTP server and an argument parser.
-//! * `test-util`: the simulated [`kubelet`], for testing your own reload code.
+//! * `test-util`: the simulated `kubelet`, for testing your own reload code.
 //!
 //! With `default-features = false` the crate is the engine and its handles, and nothing else.
 
