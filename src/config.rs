@@ -24,10 +24,10 @@ use self::value::Parsed;
 pub(crate) use self::volume::VolumeConfig;
 use crate::adoption::{DEFAULT_ADOPTION_EXPIRY, MAX_ADOPTION_EXPIRY, MIN_ADOPTION_EXPIRY};
 use crate::api::{DEFAULT_MAX_CONNECTIONS, MAX_MAX_CONNECTIONS};
-use crate::secrets::{
-    Builder, DEFAULT_POLL_INTERVAL, Detector, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, Secrets,
-    VolumeOptions,
+use crate::builder::{
+    Builder, DEFAULT_POLL_INTERVAL, Detector, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, VolumeOptions,
 };
+use crate::secrets::Secrets;
 
 mod file;
 mod given;

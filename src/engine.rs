@@ -17,13 +17,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::builder::Detector;
 use crate::detect::Hints;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::metrics::{FoundBy, Metrics};
 use crate::name::VolumeName;
-use crate::secrets::Detector;
 use crate::status::Status;
 use crate::store::{self, Reader};
 use watch::Watcher;

@@ -87,6 +87,7 @@
 mod adoption;
 #[cfg(feature = "cli")]
 mod api;
+mod builder;
 mod callback;
 mod changes;
 #[cfg(feature = "cli")]
@@ -128,15 +129,16 @@ pub use adoption::{
     AdoptError, Adoption, Adoptions, DEFAULT_ADOPTION_EXPIRY, MAX_ADOPTION_EXPIRY, MAX_CONSUMERS,
     MAX_KNOWN_REVISIONS, MIN_ADOPTION_EXPIRY,
 };
+pub use builder::{
+    Builder, DEFAULT_POLL_INTERVAL, DEFAULT_START_TIMEOUT, Detector, MAX_POLL_INTERVAL,
+    MAX_VOLUMES, MIN_POLL_INTERVAL, VolumeOptions,
+};
 pub use callback::CallbackGuard;
 pub use changes::Changes;
 pub use error::{Error, MissingKey, Stopped};
 pub use name::{ConsumerName, KeyName, MAX_CONSUMER_BYTES, MAX_NAME_BYTES, NameError, VolumeName};
 pub use secret::{NotText, Secret};
-pub use secrets::{
-    Builder, DEFAULT_POLL_INTERVAL, DEFAULT_START_TIMEOUT, Detector, MAX_POLL_INTERVAL,
-    MAX_VOLUMES, MIN_POLL_INTERVAL, Secrets, Volume, VolumeOptions,
-};
+pub use secrets::{Secrets, Volume};
 pub use snapshot::{KeyChanges, Snapshot, VERSION_KEY};
 pub use status::{Reason, State, Status, Trouble, Watch};
 pub use typed::DeserializeError;

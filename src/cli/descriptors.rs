@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::secrets::MAX_VOLUMES;
+use crate::builder::MAX_VOLUMES;
 
 /// More descriptors than this are never needed: connections are limited to as many.
 const MAX_DESCRIPTORS: u64 = 2 * 65_536;

@@ -7,10 +7,10 @@ use std::path::Path;
 use humantime::format_duration;
 
 use super::{ActionConfig, Config, LogFormat, OnRotation, RunConfig, TargetConfig, VolumeConfig};
+use crate::builder::Detector;
 use crate::name::KeyName;
 use crate::process::SignalName;
 use crate::reload::Receiver;
-use crate::secrets::Detector;
 
 impl Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

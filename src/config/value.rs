@@ -14,8 +14,8 @@ use humantime::format_duration;
 use tracing::level_filters::LevelFilter;
 
 use super::{LogFormat, MAX_SOCKET_PATH_BYTES};
+use crate::builder::Detector;
 use crate::duration;
-use crate::secrets::Detector;
 
 /// The outcome of one value: what it means, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;

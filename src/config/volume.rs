@@ -12,8 +12,8 @@ use super::file::{File, FileTable};
 use super::given::{Given, Place, Problem};
 use super::setting::{ALLOW_EMPTY, EVERY_VOLUME, MAX_BYTES, REQUIRE, Raw, VOLUME};
 use super::value::{self, Parsed};
+use crate::builder::MAX_VOLUMES;
 use crate::name::{KeyName, VolumeName};
-use crate::secrets::MAX_VOLUMES;
 use crate::volume::MAX_VOLUME_BYTES;
 
 /// One volume and its rules, checked.

@@ -307,7 +307,9 @@ fn token_is_asked_for_and_may_rotate() {
     };
     assert_eq!(sidecar.get("/v1/secrets").status, 401);
     assert_eq!((with("token-one"), with("token-two")), (200, 401));
-    assert_eq!(sidecar.get("/readyz").status, 200);
+    eventually("ready, and no token is asked for", || {
+        (sidecar.get("/readyz").status == 200).then_some(())
+    });
     tokens.rotate(&[("token", "token-two\n")]);
     eventually("the new token is taken", || (with("token-two") == 200).then_some(()));
     assert_eq!(with("token-one"), 401);

@@ -202,6 +202,7 @@ fn metrics_port_never_serves_values() {
     mount.rotate(&[("k", "1")]);
     let args = ["--volume", &volume("db", &mount.path()), "--metrics-addr", "127.0.0.1:0"];
     let sidecar = Sidecar::start(&[&args[..], &["--log-format", "json"]].concat());
+    sidecar.until("db/k", "1");
     let address = eventually("the address is logged", || {
         let output = sidecar.process.output();
         let start = output.find("\"metrics_addr\":\"")? + "\"metrics_addr\":\"".len();
