@@ -21,6 +21,7 @@ use super::value::{self, Parsed};
 use crate::name::VolumeName;
 use crate::process::{Which, parse_signal};
 use crate::reload::{KeyPattern, Receiver, Rules, Url};
+use crate::supervise::TARGET as CHILD;
 
 /// More targets than this are a mistake: each is a task with a pass over every rotation.
 const MAX_TARGETS: usize = 64;
@@ -117,6 +118,10 @@ fn named(targets: Vec<(Place, TargetConfig)>, problems: &mut Vec<Problem>) -> Ve
             let mut names = (1..).map(|n| if n == 1 { kind.into() } else { format!("{kind}-{n}") });
             let free = names.find(|name| !taken.contains(name) && !chosen.contains(name));
             *name = free.unwrap_or_default();
+        } else if name == CHILD {
+            let message =
+                format!("`{CHILD}` is the name of the command of `run`; give another name");
+            problems.push(Problem::at(&place, message));
         } else if taken.contains(name) {
             let message = format!("two targets are named `{name}`; give one another name");
             problems.push(Problem::at(&place, message));

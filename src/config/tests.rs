@@ -298,6 +298,7 @@ fn each_mistake_in_a_target_names_its_line_and_what_is_allowed() {
         ("exec = [\"a\"]\ntimeout = \"canary\"", "timeout (/"),
         ("exec = [\"a\"]\nretry_min = \"1m\"\nretry_max = \"1s\"", "from 1m to 1day"),
         ("exec = [\"a\"]\nname = \"a b\"", "a target's name consists of"),
+        ("exec = [\"a\"]\nname = \"child\"", "is the name of the command of `run`"),
         ("exec = [\"a\"]\nfirst = \"canary\"", "expected true or false"),
         ("exec = [\"a\"]\ncanary = 1", "no such setting of a target; there are: name, "),
         (
