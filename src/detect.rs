@@ -175,7 +175,7 @@ pub(crate) struct WatchFailure {
 /// The one inotify instance of the process, for all volumes: instances are few (128 per user and
 /// node by default), and on some platforms all pods have the same user.
 pub(crate) struct Inotify {
-    /// Emptied only by `drop`.
+    /// Emptied when notify's thread has ended, and by `drop`.
     watcher: Option<INotifyWatcher>,
 }
 
@@ -192,15 +192,14 @@ impl Inotify {
         if inotify.is_running() { Ok(inotify) } else { Err(no_thread()) }
     }
 
-    /// Whether notify's thread is there to report events. Its other calls panic where it is not;
-    /// this one, which configures nothing on Linux, gives an error.
-    pub(crate) fn is_running(&mut self) -> bool {
+    /// Whether notify's thread is there to report events. This call, which configures nothing on
+    /// Linux, gives an error where it is not.
+    fn is_running(&mut self) -> bool {
         let config = notify::Config::default();
         self.watcher.as_mut().is_some_and(|watcher| watcher.configure(config).is_ok())
     }
 
-    /// Watches a directory, from now on and anew: an older watch on the same path may belong to a
-    /// directory that was there before.
+    /// Watches a directory, from now on.
     pub(crate) fn watch(&mut self, directory: &Path) -> Result<(), WatchFailure> {
         self.watch_to(directory, RecursiveMode::NonRecursive)
     }
@@ -213,29 +212,46 @@ impl Inotify {
     }
 
     fn watch_to(&mut self, directory: &Path, mode: RecursiveMode) -> Result<(), WatchFailure> {
-        self.unwatch(directory);
-        let watcher = self.running().ok_or_else(no_thread)?;
-        watcher.watch(directory, mode).map_err(|error| failure(&error))
+        let watched = self.ask(|watcher| watcher.watch(directory, mode)).ok_or_else(no_thread)?;
+        watched.map_err(|error| {
+            // A deep watch may have got half its way.
+            self.unwatch(directory);
+            failure(&error)
+        })
     }
 
     /// Stops watching a directory.
     pub(crate) fn unwatch(&mut self, directory: &Path) {
-        if let Some(watcher) = self.running() {
-            // It fails where nothing was watched, which is what is wanted.
-            let _ = watcher.unwatch(directory);
-        }
+        // It fails where nothing was watched, which is what is wanted.
+        let _ = self.ask(|watcher| watcher.unwatch(directory));
     }
 
-    fn running(&mut self) -> Option<&mut INotifyWatcher> {
-        if self.is_running() { self.watcher.as_mut() } else { None }
+    /// Asks notify's thread; `None` if it has ended, where notify panics. Asking first whether it
+    /// runs would make a start wait for it twice a volume.
+    fn ask<T>(&mut self, request: impl FnOnce(&mut INotifyWatcher) -> T) -> Option<T> {
+        let watcher = self.watcher.as_mut()?;
+        let answer = catch_unwind(AssertUnwindSafe(|| request(watcher))).ok();
+        if answer.is_none() {
+            self.end();
+        }
+        answer
+    }
+
+    /// Whether notify's thread has been found to have ended, after which nothing is reported.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.watcher.is_none()
+    }
+
+    fn end(&mut self) {
+        let watcher = self.watcher.take();
+        // notify panics here where its thread has ended before.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
     }
 }
 
 impl Drop for Inotify {
     fn drop(&mut self) {
-        let watcher = self.watcher.take();
-        // notify panics here where its thread has ended before.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
+        self.end();
     }
 }
 

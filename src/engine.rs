@@ -151,6 +151,7 @@ impl Engine {
     fn run(mut self, receiver: &Receiver<Event>) {
         let _end = EndOfHealth(Arc::clone(&self.health));
         self.health.promise(LONGEST_WORK);
+        self.arm_all();
         self.look_at_all(FoundBy::Startup);
         loop {
             let wait = self.next_due().saturating_duration_since(Instant::now());
@@ -182,6 +183,14 @@ impl Engine {
             Event::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Each look would arm its own watch. Arming them one after the other keeps inotify's thread
+    /// awake, and waking it takes longer than a look.
+    fn arm_all(&mut self) {
+        for volume in &mut self.volumes {
+            volume.arm(self.watcher.as_mut(), Instant::now());
+        }
     }
 
     fn look_at_all(&mut self, by: FoundBy) {

@@ -40,9 +40,12 @@ impl Watcher {
     }
 
     fn watch(&mut self, directory: &Path, depth: Depth) -> Result<(), WatchFailure> {
+        // An older watch on the same path may be on a directory that was there before.
+        if self.watched.contains_key(directory) {
+            self.unwatch(directory);
+        }
         self.check_that_nobody_else_watches(directory)?;
-        // Without its thread it would never report anything.
-        self.inotify.take_if(|inotify| !inotify.is_running());
+        self.inotify.take_if(|inotify| inotify.has_ended());
         let inotify = match &mut self.inotify {
             Some(inotify) => inotify,
             none => {

@@ -118,6 +118,11 @@ impl Watched {
         [due, self.watch.next_due()].into_iter().flatten().fold(self.next_poll, Instant::min)
     }
 
+    /// Arms the watch, unless it is armed or has to wait.
+    pub(super) fn arm(&mut self, watcher: Option<&mut Watcher>, now: Instant) {
+        self.watch.arm(watcher, &self.metrics, now);
+    }
+
     /// Acts on the hints that inotify has left.
     pub(super) fn hinted(&mut self, mut watcher: Option<&mut Watcher>, now: Instant) {
         let hints = self.hints.take();
