@@ -81,7 +81,10 @@ pub(crate) struct Label {
 /// of that work are of one generation.
 ///
 /// `Debug` shows the names of the keys and no value.
+// Aligned, so that the counters of two `Arc<Snapshot>`s are never in one cache line, or in two that
+// are fetched together: threads would slow each other down although each has a counter of its own.
 #[derive(Clone)]
+#[repr(align(128))]
 pub struct Snapshot(Arc<Published>);
 
 struct Published {

@@ -2,8 +2,9 @@
 //! threads read twice as much as one.
 
 use std::fs;
-use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::hint::{self, black_box};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
@@ -14,6 +15,10 @@ use crate::ratio::{Goal, Pair, Question, Side, Table};
 
 const READS: u32 = 100_000;
 const FILE_READS: u32 = 1_000;
+/// About as long as a read.
+const COPIES: u32 = 4;
+/// Threads on one processor would need a time slice for each of them.
+const MEETINGS: u32 = 1_000;
 /// Long enough that the moment at which two threads start does not count, and short enough that
 /// other processes do not often come in between.
 const READS_PER_THREAD: u32 = 100_000;
@@ -46,21 +51,15 @@ pub fn run(criterion: &mut Criterion, table: &mut Table) {
     };
     table.compare(criterion, &question, || {
         let volume = watch(&Mount::new());
-        scaling(move |_| _ = black_box(length(&volume)))
+        scaling(move || _ = black_box(length(&volume)))
     });
     let question = Question {
         id: "read/machine",
-        what: "the same with arithmetic that shares nothing: what the machine has to give",
+        what: "the same with an `Arc` of each thread's own: what the machine has to give",
         goal: Goal::OnlySpeed,
         time,
     };
-    table.compare(criterion, &question, || {
-        scaling(|number| {
-            // About as long as a read.
-            let number = black_box(number);
-            _ = (0..16).fold(number, |sum, _| black_box(sum.wrapping_mul(31) ^ number));
-        })
-    });
+    table.compare(criterion, &question, || scaling(|| (0..COPIES).for_each(|_| copy_own_arc())));
 }
 
 fn watch(mount: &Mount) -> Volume {
@@ -80,8 +79,18 @@ fn timed(times: u32, mut work: impl FnMut()) -> Duration {
     start.elapsed()
 }
 
+/// Does what a read does, atomic operations, and shares nothing with any thread.
+fn copy_own_arc() {
+    thread_local!(static OWN: Arc<Alone> = Arc::new(Alone));
+    OWN.with(|own| drop(black_box(Arc::clone(own))));
+}
+
+/// Its counter is in a cache line of its own.
+#[repr(align(128))]
+struct Alone;
+
 /// Two threads that work at the same time, compared with one that does half of it.
-fn scaling(work: impl Fn(u32) + Send + Sync + 'static) -> Pair {
+fn scaling(work: impl Fn() + Send + Sync + 'static) -> Pair {
     let work = Arc::new(work);
     let side = |threads: u32| {
         let work = Arc::clone(&work);
@@ -91,20 +100,27 @@ fn scaling(work: impl Fn(u32) + Send + Sync + 'static) -> Pair {
 }
 
 /// The time of the slowest.
-fn together(threads: u32, work: &(impl Fn(u32) + Sync)) -> Duration {
-    let barrier = Barrier::new(threads as usize);
+fn together(threads: u32, work: &(impl Fn() + Sync)) -> Duration {
+    let arrived = AtomicU32::new(0);
     std::thread::scope(|scope| {
         let start = || {
             scope.spawn(|| {
-                barrier.wait();
-                let mut number = 0;
-                timed(READS_PER_THREAD, || {
-                    work(number);
-                    number = number.wrapping_add(1);
-                })
+                meet(threads, &arrived);
+                timed(READS_PER_THREAD, work)
             })
         };
         let running: Vec<_> = (0..threads).map(|_| start()).collect();
         running.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
     })
+}
+
+/// Returns at the same time in all threads, and when each of them has a processor: new threads
+/// often share one at first, and would be measured one after the other.
+fn meet(threads: u32, arrived: &AtomicU32) {
+    for round in 1..=MEETINGS {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < round * threads {
+            hint::spin_loop();
+        }
+    }
 }
