@@ -11,8 +11,8 @@
 mod find;
 mod signal;
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal;
@@ -23,6 +23,9 @@ use thiserror::Error;
 
 pub(crate) use find::{Which, find};
 pub(crate) use signal::{SignalName, parse_signal};
+
+/// Room for the whole of `/proc/<pid>/status`, which is then read at once.
+const STATUS_BYTES: usize = 4096;
 
 /// Why a process was not signalled.
 #[derive(Debug, Error)]
@@ -132,12 +135,15 @@ impl Process {
     }
 
     fn status(&self) -> Result<String, ProcessError> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let mut text = String::with_capacity(STATUS_BYTES);
+        let read = File::open(format!("/proc/{}/status", self.pid))
+            .and_then(|mut file| file.read_to_string(&mut text));
         // Load-bearing: only now is it known whose status that was.
         if !self.is_alive() {
             return Err(ProcessError::Gone(self.pid));
         }
-        text.map_err(|source| ProcessError::Io { pid: self.pid, source })
+        read.map_err(|source| ProcessError::Io { pid: self.pid, source })?;
+        Ok(text)
     }
 
     fn not_permitted(&self) -> ProcessError {

@@ -64,7 +64,7 @@ pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader)
 
 impl Publisher {
     /// Makes accepted contents the current snapshot. Whoever waits for one is told by
-    /// [`wake`](Self::wake).
+    /// [`wake`](Self::wake), and then it is time to [`spread`](Self::spread) it.
     pub(crate) fn store(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
         let snapshot = Snapshot::new(label, accepted.into_contents());
         let shared = &self.0;
@@ -75,10 +75,15 @@ impl Publisher {
         shared.latest.store(Arc::new(snapshot.clone()));
         // Only after `latest`, so that what is announced can be had from there.
         shared.announced.fetch_max(snapshot.generation(), Ordering::SeqCst);
-        for stripe in &shared.stripes {
+        snapshot
+    }
+
+    /// Brings what was stored to every stripe, from where reading it scales. It is current before,
+    /// and those who wait need not wait for this.
+    pub(crate) fn spread(&self, snapshot: &Snapshot) {
+        for stripe in &self.0.stripes {
             stripe.0.store(Arc::new(snapshot.clone()));
         }
-        snapshot
     }
 
     /// Wakes everybody who waits for a snapshot.
@@ -86,11 +91,12 @@ impl Publisher {
         self.0.changed.notify(usize::MAX);
     }
 
-    /// Both at once, for tests.
+    /// All at once, for tests.
     #[cfg(test)]
     pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
         let snapshot = self.store(label, accepted, status);
         self.wake();
+        self.spread(&snapshot);
         snapshot
     }
 

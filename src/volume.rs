@@ -143,7 +143,7 @@ fn look_probed(path: &Path, probe: &mut impl Probe) -> Look {
 /// One attempt; `None` where the volume changed under it.
 fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Trouble>> {
     probe.before("open the volume");
-    let root = match open(path, DIRECTORY | OFlag::O_RDONLY, Mode::empty()) {
+    let root = match open(path, DIRECTORY, Mode::empty()) {
         Ok(root) => root,
         Err(errno) => return Some(Err(no_root(path, errno))),
     };
@@ -159,7 +159,9 @@ fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Troubl
     }
 }
 
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
+/// A directory to go on from. Opening it for reading would be an event, which wakes inotify's thread
+/// for nothing, on the very processor that is in a hurry.
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_PATH);
 
 fn attempt_atomic(
     root: &OwnedFd,
@@ -203,7 +205,7 @@ fn open_beneath(root: &OwnedFd, target: &Path, probe: &mut impl Probe) -> Result
     for part in target.components() {
         probe.before("open the payload");
         let parent = directory.as_ref().unwrap_or(root);
-        let flags = DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
         let part: &OsStr = part.as_os_str();
         directory = Some(openat(parent, part, flags, Mode::empty()).map_err(|errno| {
             let what = format!("`..data` leads to {target:?}");

@@ -3,7 +3,7 @@
 //! Set up as the sidecar is: HTTP/1.1, one thread, one task for each connection.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use http_body_util::Full;
@@ -17,16 +17,10 @@ use tokio::sync::Notify;
 
 use crate::mount::VALUE_BYTES;
 
-/// The variable that makes this program the bare server, with the path of its socket.
-pub const WANTED: &str = "SECRETWATCH_BENCH_BARE_SERVER";
 /// Waits for [`WAKE`] before it answers.
 pub const WAIT: &str = "/wait";
 /// Wakes all who wait.
 pub const WAKE: &str = "/wake";
-
-pub fn is_wanted() -> Option<PathBuf> {
-    std::env::var_os(WANTED).map(PathBuf::from)
-}
 
 /// Answers until it is killed.
 pub fn run(socket: &Path) {

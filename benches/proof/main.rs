@@ -7,8 +7,8 @@
 //! last run, through `iter_custom`; the ratios come from the pairs, and a table at the end has
 //! them. Nothing here fails because a goal is missed.
 //!
-//! The servers are processes of their own: the sidecar is the real binary, and the bare server is
-//! this one, started anew.
+//! Servers and apps are processes of their own: the sidecar is the real binary, and what it is
+//! compared with is this one, started anew in another role.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a benchmark fails")]
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
@@ -16,19 +16,24 @@
 
 use criterion::Criterion;
 
+mod app;
 mod bare;
 mod connection;
 mod herd;
+mod hook;
 mod mount;
 mod pickup;
 mod ratio;
 mod read;
+mod role;
 mod serve;
 mod server;
+mod tell;
+mod teller;
 
 fn main() {
-    if let Some(socket) = bare::is_wanted() {
-        return bare::run(&socket);
+    if let Some(role) = role::Role::of_this_process() {
+        return role.run();
     }
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = ratio::Table::default();
@@ -36,6 +41,7 @@ fn main() {
     read::run(&mut criterion, &mut table);
     serve::run(&mut criterion, &mut table);
     herd::run(&mut criterion, &mut table);
+    tell::run(&mut criterion, &mut table);
     criterion.final_summary();
     table.print();
 }

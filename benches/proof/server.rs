@@ -5,16 +5,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bare;
 use crate::connection::Connection;
 use crate::mount::Mount;
+use crate::role::Role;
 
 /// Starting takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A running server; it is ended with this.
+/// A process that is ended with this.
+pub struct Process(Child);
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Errors where it has ended by itself, which the measurement will have noticed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running server.
 pub struct Server {
-    child: Child,
+    process: Process,
     socket: PathBuf,
 }
 
@@ -25,23 +43,25 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secretwatch"));
         command.arg("serve").arg("--volume").arg(volume).arg("--socket").arg(mount.socket());
         let server = Self::start(&mut command, &mount.socket());
-        let ready = || server.connect().ask("/readyz").starts_with(b"HTTP/1.1 200");
-        until("the sidecar is ready", || ready().then_some(()));
+        server.wait_until_ready();
         server
     }
 
     /// The bare server.
     pub fn bare(socket: &Path) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(bare::WANTED, socket);
-        Self::start(&mut command, socket)
+        Self::start(&mut Role::Server { socket: socket.to_owned() }.command(), socket)
     }
 
-    fn start(command: &mut Command, socket: &Path) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self { child: command.spawn().unwrap(), socket: socket.to_owned() };
+    pub fn start(command: &mut Command, socket: &Path) -> Self {
+        let server = Self { process: Process::spawn(command), socket: socket.to_owned() };
         until("the server answers", || Connection::try_open(socket));
         server
+    }
+
+    /// Waits until the sidecar has its first snapshots.
+    pub fn wait_until_ready(&self) {
+        let ready = || self.connect().ask("/readyz").starts_with(b"HTTP/1.1 200");
+        until("the sidecar is ready", || ready().then_some(()));
     }
 
     pub fn connect(&self) -> Connection {
@@ -50,17 +70,9 @@ impl Server {
 
     /// How long its main thread, which does all the answering, has been on a processor.
     pub fn cpu_time(&self) -> Duration {
-        let path = format!("/proc/{}/schedstat", self.child.id());
+        let path = format!("/proc/{}/schedstat", self.process.0.id());
         let text = fs::read_to_string(path).unwrap();
         Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Errors where it has ended by itself, which the measurement will have noticed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::settle::{SETTLE, Settled, Settling};
@@ -312,6 +313,9 @@ impl Watched {
         self.metrics.version(before.version(), self.current.version());
         // Last, so that whoever is woken finds everything said.
         self.publisher.wake();
+        // They are in more of a hurry than what is left to do here.
+        thread::yield_now();
+        self.publisher.spread(&self.current);
         self.log(&before, by);
     }
 

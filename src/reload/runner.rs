@@ -235,6 +235,8 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 async fn until(due: Option<Instant>) {
     match due {
+        // The timer is only as fine as a millisecond, and late rather than early.
+        Some(due) if due <= Instant::now() => {}
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }

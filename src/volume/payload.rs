@@ -88,8 +88,8 @@ struct Entry {
 
 /// Lists a directory in the order of the names; at most `limit` entries, `None` beyond.
 fn list(directory: BorrowedFd<'_>, limit: usize) -> Result<Vec<Entry>, Failure> {
-    // A descriptor of its own, as listing moves the offset.
-    let mut dir = Dir::openat(directory, ".", DIRECTORY | OFlag::O_RDONLY, Mode::empty())
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let mut dir = Dir::openat(directory, ".", flags, Mode::empty())
         .map_err(|errno| Failure::errno(errno, "the volume"))?;
     let mut entries = Vec::new();
     for entry in dir.iter() {
@@ -201,7 +201,7 @@ impl<P: Probe> Walk<'_, P> {
             return Err(Failure::trouble(Reason::TooDeep, detail));
         }
         self.probe.before("open a directory");
-        let flags = DIRECTORY | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
         let inner = openat(directory, name, flags, Mode::empty())
             .map_err(|errno| Failure::errno(errno, &format!("directory `{key}`")))?;
         self.payload.has_directories = true;
