@@ -83,6 +83,15 @@
 //! * `test-util`: the simulated `kubelet`, for testing your own reload code.
 //!
 //! With `default-features = false` the crate is the engine and its handles, and nothing else.
+//!
+//! # Guides
+//!
+//! The repository has a page for each question, in `examples/`: `library` for more on this crate,
+//! `adoption` and `runbook` for when an old credential may be revoked, `socket-api` and `clients`
+//! for apps in other languages, `supervisor` and `quickstart` for running the command, `faults` for
+//! what is served when something is wrong, and `security` for who can read what. Examples that run
+//! by themselves are `cargo run --example embed` (async), `blocking` (threads) and `pool` (a
+//! connection pool is swapped without losing a request).
 
 mod adoption;
 #[cfg(feature = "cli")]
