@@ -24,13 +24,15 @@
 //! * The limit of open files is not raised, as `serve` does: the child would inherit it.
 
 mod environment;
+mod exit;
 mod forward;
+mod phase;
 
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +52,10 @@ use crate::reload::{Action, Deliver, Notice, Rules, Undelivered};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use environment::{Environment, EnvironmentError};
+use exit::{NOT_EXECUTABLE, NOT_FOUND, code, end_without_child};
 pub(crate) use forward::Forwarded;
 use forward::Received;
+use phase::{Phase, Request, Then};
 
 /// How long a restarted child has to run before the restart has succeeded: a bad credential shows
 /// in the first connections.
@@ -62,12 +66,6 @@ pub(crate) const TARGET: &str = "child";
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// As for the other crash loops of the platform, within a minute better luck is noticed.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// What shells add to a signal's number to make an exit code.
-const SIGNAL_EXIT_BASE: i32 = 128;
-/// What shells say of a command that is not there.
-const NOT_FOUND: u8 = 127;
-/// What shells say of a command that cannot be executed.
-const NOT_EXECUTABLE: u8 = 126;
 /// Deliveries that wait: there is one sender, which waits for the answer.
 const MAX_REQUESTS: usize = 1;
 
@@ -93,9 +91,6 @@ impl SuperviseError {
     }
 }
 
-/// Asks the supervisor to bring a rotation to the child.
-type Request = oneshot::Sender<Result<(), Undelivered>>;
-
 /// Runs the child; see the module.
 pub(crate) struct Supervisor {
     command: Vec<OsString>,
@@ -117,23 +112,6 @@ pub(crate) struct Supervisor {
 struct Current {
     child: Child,
     revisions: Vec<String>,
-}
-
-/// What the end of the child, and the next deadline, mean.
-enum Phase {
-    /// Nothing is expected: the end of the child is the end.
-    Running,
-    /// The child was restarted, and has to prove itself until then.
-    Settling { until: Instant, request: Request },
-    /// The child was told to end; `None` once it has been killed.
-    Stopping { kill_at: Option<Instant>, then: Then },
-    /// The restarted child has failed; the next delivery starts another.
-    Resting,
-}
-
-enum Then {
-    Restart(Request),
-    End,
 }
 
 enum Event {
@@ -434,16 +412,6 @@ impl Supervisor {
     }
 }
 
-impl Phase {
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Settling { until, .. } => Some(*until),
-            Self::Stopping { kill_at, .. } => *kill_at,
-            Self::Running | Self::Resting => None,
-        }
-    }
-}
-
 /// Signals the child if it handles the signal.
 fn tell(child: &Child, signal: Signal) -> Result<(), Undelivered> {
     let process = Process::open(child.pid.as_raw())?;
@@ -477,21 +445,4 @@ async fn until(due: Option<Instant>) {
         Some(due) => sleep_until(due).await,
         None => pending().await,
     }
-}
-
-/// The exit code for a signal that asks for the end while nobody is there to be told.
-fn end_without_child(received: Received) -> Option<u8> {
-    let asks_for_end = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
-    asks_for_end.contains(&received.signal).then(|| byte(SIGNAL_EXIT_BASE + received.signal as i32))
-}
-
-/// The exit code that passes the child's end on. Without a status, which only a defect could take
-/// away, it has failed.
-fn code(status: Option<ExitStatus>) -> u8 {
-    let Some(status) = status else { return 1 };
-    byte(status.code().or_else(|| Some(SIGNAL_EXIT_BASE + status.signal()?)).unwrap_or(1))
-}
-
-fn byte(code: i32) -> u8 {
-    u8::try_from(code).unwrap_or(u8::MAX)
 }

@@ -63,6 +63,38 @@ fn signal_goes_only_to_a_process_that_handles_it() {
     }
 }
 
+/// A program that handles HUP by ending with 7, under this pid, which is free. `None` where the
+/// kernel does not let a process choose.
+fn with_pid(pid: i32) -> Option<Running> {
+    const ATTEMPTS: usize = 1000;
+    for _ in 0..ATTEMPTS {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let running = Running::shell("trap 'exit 7' HUP; echo ready; read line");
+        if running.pid() == pid {
+            return Some(running);
+        }
+    }
+    panic!("other processes took pid {pid} in each of {ATTEMPTS} attempts");
+}
+
+#[test]
+fn process_with_a_reused_pid_is_never_signalled() {
+    let mut first = Running::shell("trap : HUP; echo ready; read line");
+    let process = Process::open(first.pid()).unwrap();
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    let Some(mut second) = with_pid(first.pid()) else {
+        eprintln!("NOT RUN: this user may not choose a pid, so that one is reused");
+        assert!(std::env::var_os("CI").is_none(), "in CI every test has to run");
+        return;
+    };
+    let outcome = signal_if_handled(&process, Signal::SIGHUP);
+    assert!(matches!(outcome, Err(ProcessError::Gone(_))), "{outcome:?}");
+    assert!(matches!(process.send(Signal::SIGKILL), Err(ProcessError::Gone(_))));
+    drop(second.0.stdin.take());
+    assert_eq!(second.0.wait().unwrap().code(), Some(1));
+}
+
 #[test]
 fn process_that_has_ended_is_gone_before_and_after_it_is_waited_for() {
     let mut running = Running::shell("trap : HUP; echo ready; read line");

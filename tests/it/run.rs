@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::faults::unshare;
 use crate::fixture::{Mount, eventually};
+use crate::reload::server::{Behaviour, OK, Server};
 use crate::sidecar::{BINARY, Process, stderr, stdout, volume};
 
 /// Says what it is told: `up`, then each signal with the value of the key `k` at that time.
@@ -142,6 +143,33 @@ fn running_app_is_signalled_after_each_rotation() {
         run.said(&format!("got SIGHUP {value}"));
     }
     assert_eq!(run.count("started the child"), 1);
+    assert_eq!(run.stop(), Some(143));
+}
+
+#[test]
+fn all_other_targets_are_told_as_well() {
+    let server = Server::start(Behaviour::Answer(OK));
+    let directory = tempfile::tempdir().unwrap();
+    let (told, pid_file) = (directory.path().join("told"), directory.path().join("pid"));
+    let other =
+        Process::spawn(Command::new("sh").args([
+            "-c",
+            "trap 'echo told; exit 7' USR1; echo ready; while :; do sleep 0.05; done",
+        ]));
+    other.until_said("ready");
+    fs::write(&pid_file, other.pid().to_string()).unwrap();
+    let hook = format!("cp {{path}}/k {}", told.display());
+    let pid_file = pid_file.display().to_string();
+    let url = server.url("/-/reload");
+    let args = ["--signal", "HUP", "--notify-http", &url, "--notify-exec", &hook];
+    let more = ["--notify-pid-file", &pid_file, "--notify-signal", "USR1"];
+    let run = Run::app(&[args.as_slice(), &more].concat(), "SIGHUP");
+    run.rotate("2");
+    run.said("got SIGHUP 2");
+    let received = server.until_requests(1);
+    assert!(received[0].head.starts_with("POST /-/reload"), "{received:?}");
+    eventually("the hook has run", || (fs::read_to_string(&told).ok()? == "2").then_some(()));
+    other.until_said("told");
     assert_eq!(run.stop(), Some(143));
 }
 
