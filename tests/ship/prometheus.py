@@ -1,11 +1,13 @@
 """Rules and dashboard with a real Prometheus and running sidecars: see prometheus.sh."""
 
 import re
+import signal
 import sys
 from pathlib import Path
 
+import scenario
 from dashboard import Dashboard
-from stage import EXAMPLES, Pod, Prometheus, Stage, eventually, run
+from stage import EXAMPLES, Prometheus, Stage, eventually, run
 
 DASHBOARD = Path("examples/grafana/dashboard.json")
 CERTIFICATE = "secretwatch_certificate_not_after_timestamp_seconds"
@@ -13,55 +15,7 @@ READMES = [Path("examples/prometheus/README.md"), Path("examples/grafana/README.
 # Queries of the READMEs that ask who is not there yet. For volume db, everybody is.
 NOBODY = ["unless on (namespace, pod) secretwatch_secret_info"]
 
-WELL = """
-[[volume]]
-path = "../db-0"
-name = "db"
-[[volume]]
-path = "../tls-0"
-name = "tls"
-require = ["tls.crt", "tls.key"]
-[[volume]]
-path = "../api-0"
-name = "api"
-[[volume]]
-path = "../busy"
-[[target]]
-name = "web"
-http = "http://{app}/-/reload"
-"""
-TROUBLED = """
-token_file = "token"
-max_connections = 2
-poll_interval = "200ms"
-[[volume]]
-path = "../db-1"
-name = "db"
-[[volume]]
-path = "../tls-1"
-name = "tls"
-require = ["tls.crt", "tls.key"]
-[[volume]]
-path = "../api-1"
-name = "api"
-[[volume]]
-path = "../ahead"
-[[volume]]
-path = "../again"
-[[volume]]
-path = "../late"
-[[target]]
-name = "web"
-http = "http://127.0.0.1:1/-/reload"
-retry_max = "1s"
-[[target]]
-name = "nginx"
-pid_file = "../nginx.pid"
-signal = "HUP"
-"""
-GONE = '[[volume]]\npath = "../db-0"\n name = "db"\n'
-
-# Every alert, each for a reason that `disturb` gives.
+# Every alert, each for a reason that `scenario.disturb` gives.
 EXPECTED = {
     "SecretwatchAccessDenied pod=app-1 reason=token",
     "SecretwatchClockAhead pod=app-1 volume=ahead",
@@ -85,7 +39,7 @@ EXPECTED_OF_CERTIFICATES = {
     "SecretwatchCertificateExpiring key=tls.crt volume=tls",
     "SecretwatchCertificateExpiryImminent key=tls.crt volume=tls",
 }
-# What ends once `heal` has put things right.
+# What ends once `scenario.heal` has put things right.
 HEALED = {
     "SecretwatchHoldingLastGood pod=app-1 volume=tls",
     "SecretwatchNotAdopted pod=app-1 volume=db",
@@ -101,77 +55,6 @@ def fail(what):
     raise SystemExit(f"FAILED: {what}")
 
 
-def prepare(stage):
-    """The volumes before anything is rotated, and a process that handles no signal."""
-    certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    certificate += ["-nodes", "-days", "1", "-subj", "/CN=shop", "-keyout", "tls.key", "-out", "tls.crt"]
-    run(certificate, cwd=stage.path)
-    pair = ["--file", f"tls.crt={stage.path}/tls.crt", "--file", f"tls.key={stage.path}/tls.key"]
-    for at in "01":
-        stage.simulate(f"db-{at}", "password=fake-1", "secretwatch.version=1")
-        stage.simulate(f"tls-{at}", *pair)
-    stage.simulate("busy", "k=1")
-    # Written long ago, so that a rotation that does not get there shows.
-    for at in "01":
-        stage.craft(f"api-{at}", "2026_01_31_10_00_00", **{"secretwatch.version": "1"})
-    stage.craft("ahead", "2099_01_31_10_00_00", k="1")
-    nginx = stage.start("nginx", ["sleep", "3600"])
-    (stage.path / "nginx.pid").write_text(f"{nginx.pid}\n")
-
-
-def start(stage):
-    well = Pod(stage, "app-0", WELL.replace("{app}", stage.server.address))
-    troubled = Pod(stage, "app-1", TROUBLED)
-    gone = Pod(stage, "app-2", GONE)
-    # The same directory twice: inotify has one watch for it, so the second volume is polled.
-    (stage.path / "again").symlink_to("db-1")
-    well.adopt("db")
-    troubled.adopt("db", "--token-file", "token")
-    return well, troubled, gone
-
-
-def rotate(stage, well, troubled):
-    """A rotation that reaches both pods; one app takes it up, and one does not."""
-    for at in "01":
-        stage.simulate(f"db-{at}", "password=fake-2", "secretwatch.version=2")
-    for pod in (well, troubled):
-        pod.until('secretwatch_secret_info{version="2",volume="db"} 1')
-    well.adopt("db")
-
-
-def disturb(stage, well, troubled, gone):
-    """Whatever an alert is about. Returns connections that keep others out."""
-    stage.simulate("tls-1", "--remove", "tls.key")
-    for count in range(8):
-        stage.simulate("busy", f"k={count + 2}")
-        well.until(f'secretwatch_generation{{volume="busy"}} {count + 2}')
-    rotate_crafted(stage.path / "api-0", "2026_02_01_10_00_00")
-    well.until('secretwatch_generation{volume="api"} 2')
-    gone.process.kill()
-    troubled.until('secretwatch_holding_last_good{volume="tls"} 1')
-    return [troubled.connect() for _ in range(2)]
-
-
-def rotate_crafted(volume, written):
-    """What the kubelet does, with a time of its own."""
-    data = volume / f"..{written}.1"
-    data.mkdir()
-    (data / "secretwatch.version").write_text("2")
-    (volume / "..data_tmp").symlink_to(data.name)
-    (volume / "..data_tmp").rename(volume / "..data")
-
-
-def refused(pod, count):
-    """Clients that are refused: without a token, or (where others sit there) without a place."""
-    for _ in range(count):
-        with pod.connect() as client:
-            try:
-                client.sendall(b"GET /v1/secrets HTTP/1.1\r\nhost: localhost\r\n\r\n")
-                client.recv(1)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-
-
 def check_alerts(prometheus, expected, keep_up):
     def as_expected():
         keep_up()
@@ -184,6 +67,38 @@ def check_alerts(prometheus, expected, keep_up):
         missing, extra = expected - as_expected.last, as_expected.last - expected
         fail(f"alerts\n  do not fire: {sorted(missing)}\n  fire: {sorted(extra)}")
     say(f"{len(expected)} alerts fire, and no other")
+
+
+def check_rules(prometheus, may_be_empty):
+    """Every rule can be evaluated and says what it should; every record has data."""
+    rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    for rule in rules:
+        name, query = rule["name"], rule["query"]
+        if rule["health"] != "ok":
+            fail(f"{name}: {rule.get('lastError')}")
+        found = prometheus.query(query)
+        if rule["type"] == "recording" and not found and not may_be_empty(query):
+            fail(f"{name} records nothing")
+        if rule["type"] == "alerting":
+            check_alert(rule)
+    documented = set(re.findall(r"^\| `(Secretwatch\w+)`", READMES[0].read_text(), re.M))
+    named = {rule["name"] for rule in rules if rule["type"] == "alerting"}
+    if documented != named:
+        fail(f"the table of alerts and the alerts differ: {sorted(documented ^ named)}")
+    say(f"{len(rules)} rules are evaluated, and each alert says what to do")
+
+
+def check_alert(rule):
+    name, annotations = rule["name"], rule["annotations"]
+    if rule["labels"].get("severity") not in {"critical", "warning", "info"}:
+        fail(f"{name} has no severity")
+    if "examples/troubleshooting/README.md" not in annotations["description"]:
+        fail(f"{name} does not say where to read on")
+    for alert in rule["alerts"]:
+        for text in (alert["annotations"]["summary"], alert["annotations"]["description"]):
+            # What a template leaves that could not be filled in.
+            if re.search(r"<no value>|<error|\{\{|  | in /|/ |/\.| of volume  ", text):
+                fail(f"{name} says: {text}")
 
 
 def substituted(expression, **values):
@@ -260,12 +175,6 @@ def check_readmes(prometheus, may_be_empty):
                 fail(f"{readme} has a query without an answer:\n{query}")
 
 
-def heal(stage, troubled):
-    stage.simulate("tls-1", "--file", f"tls.key={stage.path}/tls.key")
-    stage.simulate("late", "k=1")
-    troubled.adopt("db", "--token-file", "token")
-
-
 def check(stage, prometheus, dashboard, pods, crowd):
     well, troubled, _ = pods
     has_certificates = CERTIFICATE in well.metrics()
@@ -274,9 +183,10 @@ def check(stage, prometheus, dashboard, pods, crowd):
     def may_be_empty(text):
         return not has_certificates and CERTIFICATE in text
 
-    check_alerts(prometheus, expected, lambda: refused(troubled, 1))
+    check_alerts(prometheus, expected, lambda: scenario.refused(troubled, 1))
     for client in crowd:
         client.close()
+    check_rules(prometheus, may_be_empty)
     check_variables(prometheus, dashboard)
     check_dashboard(prometheus, dashboard, may_be_empty)
     check_values(prometheus, dashboard, {
@@ -291,7 +201,7 @@ def check(stage, prometheus, dashboard, pods, crowd):
     for pod in (well, troubled):
         run(["promtool", "check", "metrics"], input=pod.metrics())
     say("the metrics are as promtool wants them, and those of the examples are all there")
-    heal(stage, troubled)
+    scenario.heal(stage, troubled)
     check_alerts(prometheus, expected - HEALED, lambda: None)
     if not has_certificates:
         print(f"!! NOT CHECKED: this binary has no {CERTIFICATE}; its alerts and panels are empty")
@@ -300,8 +210,8 @@ def check(stage, prometheus, dashboard, pods, crowd):
 def main(binary):
     dashboard = Dashboard(DASHBOARD)
     with Stage(binary) as stage:
-        prepare(stage)
-        pods = start(stage)
+        scenario.prepare(stage)
+        pods = scenario.start(stage)
         # A pod that has ended, and one that does not ask to be scraped.
         over = pods[0].target() | {"pod_name": "over", "pod_phase": "Succeeded"}
         other = {"pod_name": "other", "pod_ip": "127.0.0.1", "pod_phase": "Running"}
@@ -311,11 +221,13 @@ def main(binary):
         if scraped != {"app-0", "app-1", "app-2"}:
             fail(f"scrape.yaml finds {sorted(scraped)}")
         say("a rotation, with whatever can go wrong")
-        rotate(stage, *pods[:2])
-        refused(pods[1], 3)
-        check(stage, prometheus, dashboard, pods, disturb(stage, *pods))
+        scenario.rotate(stage, *pods[:2])
+        scenario.refused(pods[1], 3)
+        check(stage, prometheus, dashboard, pods, scenario.disturb(stage, *pods))
     print("all is well")
 
 
 if __name__ == "__main__":
+    # So that what was started is ended then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(sys.argv[1])

@@ -21,6 +21,6 @@ promtool check rules examples/prometheus/alerts.yaml examples/prometheus/records
 echo "== the rules do what they say"
 promtool test rules examples/prometheus/alerts_test.yaml
 echo "== the dashboard is whole"
-python3 tests/ship/dashboard.py examples/grafana/dashboard.json
+python3 -B tests/ship/dashboard.py examples/grafana/dashboard.json
 echo "== all of it with a real Prometheus"
-exec python3 tests/ship/prometheus.py "$binary"
+exec python3 -B tests/ship/prometheus.py "$binary"
