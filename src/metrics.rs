@@ -77,10 +77,12 @@ pub(crate) struct Metrics {
     generation: IntGaugeVec,
     secret_info: IntGaugeVec,
     snapshot_timestamp: GaugeVec,
+    snapshot_observed: GaugeVec,
     snapshot_keys: IntGaugeVec,
     snapshots: IntCounterVec,
     rejected: IntCounterVec,
     holding: IntGaugeVec,
+    trouble: IntGaugeVec,
     skipped: IntGaugeVec,
     looks: IntCounterVec,
     read_retries: IntCounterVec,
@@ -114,6 +116,13 @@ impl Metrics {
                 ),
                 &["volume"],
             )?,
+            snapshot_observed: GaugeVec::new(
+                Opts::new(
+                    "secretwatch_snapshot_observed_timestamp_seconds",
+                    "When the current snapshot was accepted, as Unix time.",
+                ),
+                &["volume"],
+            )?,
             snapshot_keys: gauge("snapshot_keys", "Keys in the current snapshot.", &["volume"])?,
             snapshots: counter(
                 "snapshots_total",
@@ -129,6 +138,11 @@ impl Metrics {
                 "holding_last_good",
                 "1 while the last good snapshot is served because the directory's contents were not accepted.",
                 &["volume"],
+            )?,
+            trouble: gauge(
+                "trouble_info",
+                "Why the directory's contents are not accepted; always 1, absent where all is well.",
+                &["volume", "reason"],
             )?,
             skipped: gauge(
                 "skipped_entries",
@@ -183,14 +197,16 @@ impl Metrics {
 
     /// Adds every family to `registry`.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let families: [Box<dyn Collector>; 16] = [
+        let families: [Box<dyn Collector>; 18] = [
             Box::new(self.generation.clone()),
             Box::new(self.secret_info.clone()),
             Box::new(self.snapshot_timestamp.clone()),
+            Box::new(self.snapshot_observed.clone()),
             Box::new(self.snapshot_keys.clone()),
             Box::new(self.snapshots.clone()),
             Box::new(self.rejected.clone()),
             Box::new(self.holding.clone()),
+            Box::new(self.trouble.clone()),
             Box::new(self.skipped.clone()),
             Box::new(self.looks.clone()),
             Box::new(self.read_retries.clone()),
@@ -220,6 +236,7 @@ impl Metrics {
             all: self.clone(),
             generation: self.generation.with_label_values(&[name]),
             timestamp: self.snapshot_timestamp.with_label_values(&[name]),
+            observed: self.snapshot_observed.with_label_values(&[name]),
             keys: self.snapshot_keys.with_label_values(&[name]),
             holding: self.holding.with_label_values(&[name]),
             skipped: self.skipped.with_label_values(&[name]),
@@ -238,6 +255,7 @@ pub(crate) struct VolumeMetrics {
     all: Metrics,
     pub(crate) generation: IntGauge,
     pub(crate) timestamp: Gauge,
+    pub(crate) observed: Gauge,
     pub(crate) keys: IntGauge,
     pub(crate) holding: IntGauge,
     pub(crate) skipped: IntGauge,
@@ -259,10 +277,9 @@ impl VolumeMetrics {
         self.all.snapshots.with_label_values(&[&*self.name, by.as_str()]).inc();
         self.generation.set(number(snapshot.generation()));
         self.keys.set(number(snapshot.len()));
+        self.observed.set(unix(snapshot.observed_at()));
         let Some(published_at) = snapshot.published_at() else { return };
-        if let Ok(since) = published_at.duration_since(SystemTime::UNIX_EPOCH) {
-            self.timestamp.set(since.as_secs_f64());
-        }
+        self.timestamp.set(unix(published_at));
         // At the start nothing was detected: the snapshot may have been there for weeks.
         if by != FoundBy::Startup
             && let Ok(latency) = snapshot.observed_at().duration_since(published_at)
@@ -279,6 +296,17 @@ impl VolumeMetrics {
         self.all.watch_errors.with_label_values(&[&*self.name, kind.as_str()]).inc();
     }
 
+    /// Replaces the reason `old` for which contents are not accepted by `new`.
+    pub(crate) fn trouble(&self, old: Option<Reason>, new: Option<Reason>) {
+        if let Some(old) = old.filter(|_| old != new) {
+            // It was set when it became the reason, so it is there.
+            let _ = self.all.trouble.remove_label_values(&[&*self.name, old.as_str()]);
+        }
+        if let Some(new) = new {
+            self.all.trouble.with_label_values(&[&*self.name, new.as_str()]).set(1);
+        }
+    }
+
     /// Replaces the version label `old` by `new`.
     pub(crate) fn version(&self, old: Option<&str>, new: Option<&str>) {
         if let Some(old) = old.filter(|_| old != new) {
@@ -289,6 +317,11 @@ impl VolumeMetrics {
             self.all.secret_info.with_label_values(&[&*self.name, new]).set(1);
         }
     }
+}
+
+/// Seconds since the epoch; 0 before it, where no clock that matters is.
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Gauges are signed; no count here comes near the end of their range.
@@ -345,5 +378,25 @@ mod tests {
         assert!(text(&registry).contains(r#"version="2""#));
         volume.version(Some("2"), None);
         assert!(!text(&registry).contains("version="));
+    }
+
+    #[test]
+    fn reason_of_a_trouble_is_there_for_as_long_as_the_trouble() {
+        let (metrics, registry) = (Metrics::new().unwrap(), Registry::new());
+        metrics.register(&registry).unwrap();
+        let volume = metrics.volume("db");
+        let troubles = || {
+            let text = text(&registry);
+            let is_trouble = |line: &&str| line.starts_with("secretwatch_trouble_info{");
+            text.lines().filter(is_trouble).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(troubles().is_empty());
+        volume.trouble(None, Some(Reason::Absent));
+        volume.trouble(Some(Reason::Absent), Some(Reason::Absent));
+        assert_eq!(troubles(), [r#"secretwatch_trouble_info{reason="absent",volume="db"} 1"#]);
+        volume.trouble(Some(Reason::Absent), Some(Reason::MissingKey));
+        assert_eq!(troubles(), [r#"secretwatch_trouble_info{reason="missing_key",volume="db"} 1"#]);
+        volume.trouble(Some(Reason::MissingKey), None);
+        assert!(troubles().is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! happening, and a consumer that has expired must not leave a series behind.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -21,6 +21,7 @@ pub(crate) struct Gauges {
 
 struct Families {
     generation: IntGaugeVec,
+    adopted_at: GaugeVec,
     lag: GaugeVec,
     all: IntGaugeVec,
 }
@@ -32,6 +33,13 @@ impl Gauges {
                 Opts::new(
                     "secretwatch_adopted_generation",
                     "The generation that a consumer says it uses.",
+                ),
+                &["volume", "consumer"],
+            )?,
+            adopted_at: GaugeVec::new(
+                Opts::new(
+                    "secretwatch_adopted_timestamp_seconds",
+                    "Since when a consumer says it uses that generation, as Unix time.",
                 ),
                 &["volume", "consumer"],
             )?,
@@ -58,6 +66,7 @@ impl Families {
     fn fill(&self, volumes: &[Reader], expiry: Duration) {
         // Whoever has left or expired must not stay as a series.
         self.generation.reset();
+        self.adopted_at.reset();
         for reader in volumes {
             let ledger = reader.ledger();
             let (volume, now) = (ledger.volume.as_str(), ledger.look(Instant::now(), expiry));
@@ -67,6 +76,8 @@ impl Families {
                 let generation = i64::try_from(known.generation).unwrap_or(i64::MAX);
                 let labels = [volume, known.consumer.as_str()];
                 self.generation.with_label_values(&labels).set(generation);
+                let since = known.adopted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.adopted_at.with_label_values(&labels).set(since.as_secs_f64());
             }
         }
     }
@@ -74,14 +85,14 @@ impl Families {
 
 impl Collector for Gauges {
     fn desc(&self) -> Vec<&Desc> {
-        let Families { generation, lag, all } = &self.families;
-        [generation.desc(), lag.desc(), all.desc()].concat()
+        let Families { generation, adopted_at, lag, all } = &self.families;
+        [generation.desc(), adopted_at.desc(), lag.desc(), all.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         self.families.fill(&self.volumes, self.expiry);
-        let Families { generation, lag, all } = &self.families;
-        [generation.collect(), lag.collect(), all.collect()].concat()
+        let Families { generation, adopted_at, lag, all } = &self.families;
+        [generation.collect(), adopted_at.collect(), lag.collect(), all.collect()].concat()
     }
 }

@@ -385,6 +385,8 @@ impl Watched {
 
     fn change_status(&mut self, state: State, trouble: Option<Trouble>) {
         self.metrics.holding.set(i64::from(state == State::Holding));
+        let reason = |trouble: &Option<Trouble>| trouble.as_ref().map(|trouble| trouble.reason);
+        self.metrics.trouble(reason(&self.status.trouble), reason(&trouble));
         if self.status.state != state || self.status.trouble != trouble {
             self.status.since = Some(SystemTime::now());
         }

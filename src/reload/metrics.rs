@@ -21,6 +21,7 @@ pub(crate) struct ReloadMetrics {
     failed: IntCounterVec,
     last_successful: IntGaugeVec,
     last_success: GaugeVec,
+    last_lag: GaugeVec,
     duration: HistogramVec,
     pending: IntGaugeVec,
     deferred: IntCounterVec,
@@ -49,6 +50,13 @@ impl ReloadMetrics {
                 ),
                 &["target"],
             )?,
+            last_lag: GaugeVec::new(
+                opts(
+                    "last_reload_lag_seconds",
+                    "From the accepted snapshot to the success, when the target was last told.",
+                ),
+                &["target"],
+            )?,
             duration: HistogramVec::new(
                 HistogramOpts::new(
                     "secretwatch_reload_duration_seconds",
@@ -73,11 +81,12 @@ impl ReloadMetrics {
 
     /// Adds every family to `registry`.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let families: [Box<dyn Collector>; 7] = [
+        let families: [Box<dyn Collector>; 8] = [
             Box::new(self.reloads.clone()),
             Box::new(self.failed.clone()),
             Box::new(self.last_successful.clone()),
             Box::new(self.last_success.clone()),
+            Box::new(self.last_lag.clone()),
             Box::new(self.duration.clone()),
             Box::new(self.pending.clone()),
             Box::new(self.deferred.clone()),
@@ -97,6 +106,7 @@ impl ReloadMetrics {
             failed: self.failed.with_label_values(&[name]),
             last_successful,
             last_success: self.last_success.with_label_values(&[name]),
+            last_lag: self.last_lag.with_label_values(&[name]),
             duration: self.duration.with_label_values(&[name]),
             pending: self.pending.with_label_values(&[name]),
             deferred: self.deferred.clone(),
@@ -110,6 +120,7 @@ pub(super) struct TargetMetrics {
     failed: IntCounter,
     last_successful: IntGauge,
     last_success: Gauge,
+    last_lag: Gauge,
     duration: Histogram,
     pending: IntGauge,
     deferred: IntCounterVec,
@@ -120,10 +131,12 @@ impl TargetMetrics {
         self.pending.set(is_pending.into());
     }
 
-    pub(super) fn succeeded(&self, at: SystemTime, took: Duration) {
+    /// The target was told `at` of what had been accepted at the time `since`.
+    pub(super) fn succeeded(&self, since: SystemTime, at: SystemTime, took: Duration) {
         self.reloads.inc();
         self.last_successful.set(1);
         self.last_success.set(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        self.last_lag.set(at.duration_since(since).unwrap_or_default().as_secs_f64());
         self.duration.observe(took.as_secs_f64());
     }
 

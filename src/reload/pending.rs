@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub(super) struct Followed {
 pub(super) struct Pending {
     keys: BTreeMap<KeyName, How>,
     pub(super) due: Instant,
+    /// When the oldest change that the target does not know was accepted.
+    pub(super) since: SystemTime,
 }
 
 /// How a key differs from what the target knows.
@@ -66,6 +69,7 @@ impl Followed {
         // Where the first one was overtaken by the second, there has been a rotation.
         let is_first = self.seen.generation() == 0 && snapshot.generation() == 1;
         let changes = keys::filter(snapshot.changes_since(&self.seen), patterns);
+        let since = snapshot.observed_at();
         self.seen = snapshot;
         // Without a pattern also where nothing differs: A → B → A, of which the app may have
         // seen B in the mount.
@@ -73,9 +77,11 @@ impl Followed {
         if !is_meant || (is_first && !wants_first) {
             return News::Nothing;
         }
-        let pending = self
-            .pending
-            .get_or_insert_with(|| Pending { keys: BTreeMap::new(), due: Instant::now() });
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            keys: BTreeMap::new(),
+            due: Instant::now(),
+            since,
+        });
         pending.join(changes);
         if is_first { News::First } else { News::Rotated }
     }
@@ -102,7 +108,7 @@ fn stand_in(volume: &Volume) -> Arc<Snapshot> {
             boot: "".into(),
             generation: 0,
             published_at: None,
-            observed_at: std::time::SystemTime::UNIX_EPOCH,
+            observed_at: SystemTime::UNIX_EPOCH,
         },
         Contents::default(),
     ))
@@ -140,7 +146,8 @@ mod tests {
     use super::*;
 
     fn joined(steps: &[(&str, &str)]) -> String {
-        let mut pending = Pending { keys: BTreeMap::new(), due: Instant::now() };
+        let (keys, due, since) = (BTreeMap::new(), Instant::now(), SystemTime::UNIX_EPOCH);
+        let mut pending = Pending { keys, due, since };
         for (how, key) in steps {
             let key = vec![key.parse().unwrap()];
             let mut changes = KeyChanges::default();

@@ -151,17 +151,19 @@ impl Runner {
     }
 
     fn succeeded(&mut self, chosen: &[usize], notice: &Notice, took: Duration) {
-        let now = Instant::now();
+        let (now, at) = (Instant::now(), SystemTime::now());
+        let mut since = at;
         for at in chosen {
-            self.followed[*at].pending = None;
+            if let Some(pending) = self.followed[*at].pending.take() {
+                since = since.min(pending.since);
+            }
             self.followed[*at].told = Some(now);
         }
         self.not_before = None;
         self.retry.reset();
         self.held.reset();
-        let at = SystemTime::now();
         let is_pending = self.due().is_some();
-        self.metrics.succeeded(at, took);
+        self.metrics.succeeded(since, at, took);
         self.metrics.pending(is_pending);
         let revision = notice.revision();
         info!(revision, took = %humantime::format_duration(rounded(took)), "target told");

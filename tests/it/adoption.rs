@@ -45,8 +45,16 @@ fn adoption_said_by_hand_and_by_command_is_seen_everywhere() {
     assert_eq!((generation("by-hand"), generation("by-command")), (Some(1.0), Some(2.0)));
     assert_eq!(sidecar.metric(r#"secretwatch_adopted_all{volume="db"}"#), Some(0.0));
     assert!(sidecar.metric(r#"secretwatch_adoption_lag_seconds{volume="db"}"#).unwrap() > 0.0);
+    let since = |consumer: &str| {
+        let labels = format!(r#"{{consumer="{consumer}",volume="db"}}"#);
+        sidecar.metric(&format!("secretwatch_adopted_timestamp_seconds{labels}"))
+    };
+    let observed =
+        sidecar.metric(r#"secretwatch_snapshot_observed_timestamp_seconds{volume="db"}"#);
+    assert!(since("by-hand") < observed && observed <= since("by-command"), "{observed:?}");
     let output = sidecar.client(&["adopted", "db", "--consumer", "by-hand", "--leave"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(since("by-hand"), None);
     assert_eq!(generation("by-hand"), None);
     assert_eq!(sidecar.metric(r#"secretwatch_adopted_all{volume="db"}"#), Some(1.0));
     // An app that was rolled back.

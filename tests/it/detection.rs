@@ -135,9 +135,13 @@ fn removed_directory_keeps_the_last_good_snapshot_until_it_is_back() {
         });
         assert_eq!(watch.volume.current().get("k").unwrap().expose(), b"1");
         assert_eq!(watch.metric(r#"secretwatch_holding_last_good{volume="db"}"#), Some(1.0));
+        let trouble = || watch.metric(r#"secretwatch_trouble_info{reason="absent",volume="db"}"#);
+        assert_eq!(trouble(), Some(1.0));
         mount.rotate(&[("k", "2")]);
         watch.until("k", "2");
         assert_eq!(watch.metric(r#"secretwatch_holding_last_good{volume="db"}"#), Some(0.0));
+        let trouble = watch.metric(r#"secretwatch_trouble_info{reason="absent",volume="db"}"#);
+        assert_eq!(trouble, None);
         // The watch is on the new directory.
         mount.rotate(&[("k", "3")]);
         watch.until("k", "3");

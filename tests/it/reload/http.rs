@@ -51,6 +51,11 @@ fn server_that_refuses_and_comes_back_is_told() {
     server.until_requests(1);
     assert_eq!(stage.metric("reload_pending"), 0.0);
     assert_eq!(stage.metric("last_reload_successful"), 1.0);
+    let observed = "secretwatch_snapshot_observed_timestamp_seconds{volume=\"db\"}";
+    let observed = stage.sidecar.metric(observed).unwrap();
+    let waited = stage.metric("last_reload_success_timestamp_seconds") - observed;
+    let lag = stage.metric("last_reload_lag_seconds");
+    assert!((lag - waited).abs() < 0.001 && lag > 0.0, "{lag} and {waited}");
 }
 
 #[test]
