@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::faults::unshare;
 use crate::fixture::{Mount, eventually};
 use crate::reload::server::{Behaviour, OK, Server};
-use crate::sidecar::{BINARY, Process, stderr, stdout, volume};
+use crate::sidecar::{BINARY, Process, children, stderr, stdout, volume};
 
 /// Says what it is told: `up`, then each signal with the value of the key `k` at that time.
 const APP: &str = r#"
@@ -106,19 +106,6 @@ impl Run {
 fn status(pid: Pid, label: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     text.lines().find_map(|line| line.strip_prefix(label)).unwrap().trim().to_owned()
-}
-
-/// The children of a process, with their states.
-fn children(parent: Pid) -> Vec<(Pid, char)> {
-    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
-    let parsed = stats.filter_map(|stat| {
-        let pid = stat.split(' ').next()?.parse().ok()?;
-        let mut fields = stat.rsplit(')').next()?.split_whitespace();
-        let state = fields.next()?.chars().next()?;
-        (fields.next()?.parse() == Ok(parent.as_raw())).then_some((Pid::from_raw(pid), state))
-    });
-    parsed.collect()
 }
 
 fn only_child(run: &Run) -> Pid {

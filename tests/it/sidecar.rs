@@ -1,5 +1,6 @@
 //! A real sidecar process, and a client that writes its requests by hand.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -28,7 +29,8 @@ fn collect(mut stream: impl Read + Send + 'static, output: &Arc<Mutex<Vec<u8>>>)
     })
 }
 
-/// A process whose output is kept; it is killed at the end of the test, if it still runs.
+/// A process whose output is kept; it is killed at the end of the test, if it still runs, with all
+/// that it has started.
 pub struct Process {
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
@@ -83,10 +85,37 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let started = if self.has_ended() { Vec::new() } else { descendants(self.pid()) };
         // Errors where it has ended, as most have.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for (pid, _) in started {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
     }
+}
+
+/// The children of a process, with their states.
+pub fn children(parent: Pid) -> Vec<(Pid, char)> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let parsed = stats.filter_map(|stat| {
+        let pid = stat.split(' ').next()?.parse().ok()?;
+        let mut fields = stat.rsplit(')').next()?.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        (fields.next()?.parse() == Ok(parent.as_raw())).then_some((Pid::from_raw(pid), state))
+    });
+    parsed.collect()
+}
+
+fn descendants(ancestor: Pid) -> Vec<(Pid, char)> {
+    let mut found = children(ancestor);
+    let mut next = 0;
+    while let Some((pid, _)) = found.get(next) {
+        found.extend(children(*pid));
+        next += 1;
+    }
+    found
 }
 
 /// A running `secretwatch serve`.
