@@ -44,8 +44,8 @@ make_base() {
   printf 'version = "12"\ndefault_toolchain = "%s"\n' "${toolchain##*/}" >"$base/usr/local/rustup/settings.toml"
   CARGO_HOME=$base/usr/local/cargo cargo fetch --locked --target "$target" --quiet
   tar --create --directory "$base" . | podman import --quiet \
-    --change 'ENV PATH=/usr/local/cargo/bin:/usr/bin:/bin' \
-    --change 'ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup CARGO_NET_OFFLINE=true' \
+    --change 'ENV PATH=/usr/local/cargo/bin:/usr/bin:/bin' --change 'ENV CARGO_HOME=/usr/local/cargo' \
+    --change 'ENV RUSTUP_HOME=/usr/local/rustup' --change 'ENV CARGO_NET_OFFLINE=true' \
     - localhost/rust >/dev/null
   rm -r "$base"
 }
@@ -71,7 +71,7 @@ step "the image for $architecture, from source"
 build artifact --tag localhost/artifact
 extract localhost/artifact "$work/secretwatch"
 readelf --file-header "$work/secretwatch" | grep -q "Machine: *$processor" || fail "it is for another processor"
-[[ -z $(readelf --program-headers "$work/secretwatch" | grep INTERP) ]] || fail "it is not static"
+! readelf --program-headers "$work/secretwatch" | grep -q INTERP || fail "it is not static"
 passed "a static binary for $processor, of $(stat -c %s "$work/secretwatch") bytes"
 ! grep -qaE '/build/|/usr/local/|/registry/src/' "$work/secretwatch" || fail "paths of the build are in it"
 passed "no path of the build is in it"
