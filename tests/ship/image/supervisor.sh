@@ -2,7 +2,11 @@
 
 run_app() { start --volume "$secret:/etc/db:ro" "$@"; }
 
-no_zombie() { ! podman exec app ps -o stat | grep -q Z; }
+no_zombie() {
+  local states
+  states=$(podman exec app ps -o stat)
+  [[ $states == STAT* && $states != *Z* ]]
+}
 
 check_rotation() {
   rotate_by_hand fake-1
