@@ -6,8 +6,8 @@
 # through tests/ship/image.sh, too. It takes minutes, so it is not among the checks of every change.
 #
 # The base image is made here, of a small Debian and of this machine's Rust, with the sources of the
-# dependencies in place, so that the build needs neither a registry of images nor a network. What
-# takes one is the making: Debian's packages, and the dependencies where they are not here yet.
+# dependencies in place, so that the build needs neither a registry of images nor a network. Only to
+# make it takes one, for Debian's packages and the dependencies.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -56,39 +56,27 @@ build() {
     --build-arg RUST_IMAGE=localhost/rust --build-arg "BUILDPLATFORM=linux/$machine" "${@:2}" .
 }
 
-# extract IMAGE FILE: the binary of the image
-extract() {
-  podman create --name copy "$1" >/dev/null
-  podman cp copy:/secretwatch "$2"
-  podman rm copy >/dev/null
-}
-
 step "the base image"
 make_base
 passed "a Debian $DEBIAN with $(rustc --version)"
 
 step "the image for $architecture, from source"
-build artifact --tag localhost/artifact
-extract localhost/artifact "$work/secretwatch"
-readelf --file-header "$work/secretwatch" | grep -q "Machine: *$processor" || fail "it is for another processor"
-! readelf --program-headers "$work/secretwatch" | grep -q INTERP || fail "it is not static"
-passed "a static binary for $processor, of $(stat -c %s "$work/secretwatch") bytes"
-! grep -qaE '/build/|/usr/local/|/registry/src/' "$work/secretwatch" || fail "paths of the build are in it"
+build artifact --output "$work/artifact"
+binary=$work/artifact/secretwatch
+readelf --file-header "$binary" | grep -q "Machine: *$processor" || fail "it is for another processor"
+! readelf --program-headers "$binary" | grep -q INTERP || fail "it is not static"
+passed "a static binary for $processor, of $(stat -c %s "$binary") bytes"
+! grep -qaE '/build/|/usr/local/|/registry/src/' "$binary" || fail "paths of the build are in it"
 passed "no path of the build is in it"
 
-build final --tag localhost/final
-extract localhost/final "$work/final"
-cmp "$work/secretwatch" "$work/final"
+build final --output "$work/final"
+cmp "$binary" "$work/final/secretwatch"
 passed "the default target has the same binary"
 
 if [[ -n $twice ]]; then
-  build artifact --tag localhost/again --no-cache
-  extract localhost/again "$work/again"
-  cmp "$work/secretwatch" "$work/again"
+  build artifact --output "$work/again" --no-cache
+  cmp "$binary" "$work/again/secretwatch"
   passed "a second build, without any cache, gives the same bytes"
 fi
 
-if [[ $architecture == "$machine" ]]; then
-  tests/ship/image.sh "$work/secretwatch"
-fi
-if [[ -n ${KEEP:-} ]]; then cp "$work/secretwatch" "$KEEP"; fi
+if [[ $architecture == "$machine" ]]; then tests/ship/image.sh "$binary"; fi

@@ -71,7 +71,7 @@ check_rotations() {
   found=$(noticed)
   ((found >= 2)) || fail "inotify has found $found rotations: expected 2 or more"
   passed "rotations from outside, by simulate and by ln -s and mv -T, reach the app, by inotify"
-  scrape | grep -q '^secretwatch_adopted_all{volume="db"} 1$' || fail "adopted_all is not 1"
+  [[ $(scrape) == *$'\nsecretwatch_adopted_all{volume="db"} 1\n'* ]] || fail "adopted_all is not 1"
   passed "the app has adopted the last one, and the metrics on TCP say so"
 }
 

@@ -94,5 +94,5 @@ start() { podman run --network=none "${hardened[@]}" "$@"; }
 
 # of NAME FORMAT: a fact about a container
 of() { podman inspect --format "$2" "$1"; }
-logged() { podman logs "$1" 2>&1 | grep -qF -- "$2"; }
+logged() { [[ $(podman logs "$1" 2>&1) == *"$2"* ]]; }
 host_pid() { of "$1" '{{.State.Pid}}'; }
