@@ -13,6 +13,7 @@ use rules::{Rule, broken};
 mod command;
 mod compose;
 mod manifest;
+mod readme;
 mod refused;
 mod rules;
 mod running;

@@ -29,7 +29,7 @@ trap end EXIT
 
 # `verify` wants the programs to be there.
 sed -e "s#/usr/local/bin/secretwatch#$binary#" -e 's#/usr/bin/gunicorn#/bin/true#' \
-  -e '/^Documentation=/d' "$unit" >"$work/app.service"
+  "$unit" >"$work/app.service"
 verify() { systemd-analyze verify "$1" 2>&1; }
 complaints=$(verify "$work/app.service") || fail "systemd refuses the unit: $complaints"
 [[ -z $complaints ]] || fail "systemd complains: $complaints"
