@@ -15,3 +15,4 @@ mod run;
 mod serve;
 mod sidecar;
 mod stress;
+mod templates;
