@@ -19,15 +19,15 @@ fail() {
   say "FAILED: $*" >&2
   exit 1
 }
-need() { # need FILE PACKAGE
-  [[ -n $1 && -x $1 ]] || fail "a program is missing; on Debian: apt-get install $2"
+need() { # need WHAT FILE REMEDY
+  [[ -n $2 && -x $2 ]] || fail "$1 is missing: $3"
 }
-need "$secretwatch" "nothing, but cargo build"
-need "$app" "nothing, but cargo build --example axum_pool"
-need "$(command -v python3)" python3
+need secretwatch "$secretwatch" "cargo build"
+need axum_pool "$app" "cargo build --example axum_pool"
+need python3 "$(command -v python3)" "on Debian: apt-get install python3"
 # Debian keeps the server's programs out of the PATH, one directory a version.
 postgres=$(find /usr/lib/postgresql -name initdb 2>/dev/null | sort -V | tail -n 1)
-need "$postgres" postgresql
+need PostgreSQL "$postgres" "on Debian: apt-get install postgresql"
 postgres=$(dirname "$postgres")
 
 work=$(mktemp -d)

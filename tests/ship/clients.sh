@@ -7,6 +7,7 @@ set -euo pipefail
 
 binary=${1:?usage: tests/ship/clients.sh BINARY [CLIENT…]}
 binary=$(realpath -- "$binary")
+[[ -x $binary ]] || { echo "clients: $binary is no program: cargo build" >&2; exit 1; }
 shift
 cd "$(dirname "$0")/../../examples/clients"
 
