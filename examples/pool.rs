@@ -7,6 +7,7 @@
 //! The order is the point. The new pool is opened and swapped in; requests that have begun keep the
 //! old one until they are done; only when the last of them is done is the new revision adopted. The
 //! operator revokes the old password when everybody has adopted, and not one request fails.
+//! `examples/axum_pool` does the same with a web server and a real PostgreSQL.
 
 #![allow(clippy::print_stdout, reason = "to print is what an example is for")]
 

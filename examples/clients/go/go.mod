@@ -1,0 +1,3 @@
+module example.com/secretwatch-client
+
+go 1.19
