@@ -43,7 +43,7 @@ fn answer(world: &World, hello: &str) -> String {
             fault.map_or("", |fault| fault.word()).to_owned()
         }
         "independent" | "supervised" => {
-            let delay = late(world);
+            let delay = late();
             if !delay.is_zero() {
                 world.tally.count(app::LATE_HANDLER);
             }
@@ -54,7 +54,7 @@ fn answer(world: &World, hello: &str) -> String {
 }
 
 /// How long an app takes to install its handler: half of them are quick.
-fn late(_: &World) -> Duration {
+fn late() -> Duration {
     let longest = if fastrand::bool() { 0 } else { 800 };
     Duration::from_millis(fastrand::u64(0..=longest))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::chaos::Deck;
-use crate::edition;
+use crate::edition::{self, EXTRAS};
 use crate::ledger::Ledger;
 use crate::tally::increase;
 use crate::time::pause;
@@ -87,11 +87,11 @@ impl PlainWriter {
         put: &impl Fn(&Path, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let start = Instant::now();
-        let (values, others) = (edition::values(number), edition::possible_keys());
+        let values = edition::values(number);
         for (key, value) in &values {
             put(&self.path.join(key), value)?;
         }
-        for key in others.filter(|key| !values.contains_key(*key)) {
+        for key in EXTRAS.iter().filter(|key| !values.contains_key(**key)) {
             let path = self.path.join(key);
             if path.exists() {
                 fs::remove_file(path)?;

@@ -19,7 +19,7 @@ use crate::writer::Writer;
 use crate::{app, desk, hook, library, process, server, supervisor};
 
 /// How long there is disorder in a round.
-const DISORDER: Duration = Duration::from_secs(4);
+const DISORDER: Duration = Duration::from_secs(5);
 /// One to compare with, and one that is compared.
 const MIN_ROUNDS: usize = 2;
 

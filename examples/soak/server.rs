@@ -130,7 +130,8 @@ fn request(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 fn note(world: &World, body: &[u8]) {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     for change in document["changes"].as_array().into_iter().flatten() {
-        let (Some(volume), Some(revision)) = (change["volume"].as_str(), change["revision"].as_str())
+        let (Some(volume), Some(revision)) =
+            (change["volume"].as_str(), change["revision"].as_str())
         else {
             fail(&format!("the body of a call is not what it should be: {document}"))
         };

@@ -26,6 +26,8 @@ pub struct Sidecar {
 pub struct Sample {
     pub resident_kib: u64,
     pub descriptors: u64,
+    /// Accepted so far.
+    pub snapshots: u64,
 }
 
 pub fn socket(directory: &Path) -> PathBuf {
@@ -41,15 +43,14 @@ fn configuration(world: &World) -> String {
     );
     for volume in volumes() {
         let path = world.volume(volume);
-        text += &format!(
-            "[[volume]]\nname = {volume:?}\npath = {path:?}\nrequire = [{REQUIRED:?}]\n"
-        );
+        text +=
+            &format!("[[volume]]\nname = {volume:?}\npath = {path:?}\nrequire = [{REQUIRED:?}]\n");
     }
     let url = format!("unix:{}:/reload", server::socket(world).display());
     let command = [role::program().display().to_string(), Role::Hook.word().to_owned()];
     let targets = [
-        (server::TARGET, format!("http = {url:?}\nbody = true\ntimeout = \"2s\"")),
-        (hook::TARGET, format!("exec = {command:?}\ntimeout = \"3s\"")),
+        (server::TARGET, format!("http = {url:?}\nbody = true\ntimeout = \"1s\"")),
+        (hook::TARGET, format!("exec = {command:?}\ntimeout = \"2s\"")),
         (app::INDEPENDENT, format!("pid_file = {:?}\nsignal = \"HUP\"", app::pid_file(directory))),
     ];
     for (name, how) in targets {
@@ -120,6 +121,7 @@ impl Sidecar {
         Sample {
             resident_kib: self.metric("process_resident_memory_bytes") / 1024,
             descriptors: self.metric("process_open_fds"),
+            snapshots: self.metric("secretwatch_snapshots_total"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::failure::fail;
 
 /// What is waited for takes a few seconds at most. This is for a machine that has much else to do.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often something is looked at that tells nobody when it changes.
 const TICK: Duration = Duration::from_millis(10);
 

@@ -15,8 +15,8 @@ use crate::tally::increase;
 use crate::time::pause;
 use crate::world::World;
 
-/// As many rotations without a pause.
-const BURST: u32 = 20;
+/// As many rotations without a pause: a look is sure to meet the end of what it is reading.
+const BURST: u32 = 60;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
@@ -83,7 +83,7 @@ impl Writer {
 
     pub fn run_until(&mut self, end: Instant) {
         while Instant::now() < end {
-            pause(Duration::from_millis(self.random.u64(5..120)));
+            pause(Duration::from_millis(self.random.u64(5..80)));
             let act = self.deck.draw();
             self.world.tally.count(act.title());
             let outcome = match act {
@@ -106,8 +106,7 @@ impl Writer {
 
     /// Kubelets differ.
     fn kubelet(&mut self) -> AtomicWriter {
-        let order =
-            if self.random.bool() { LinkOrder::AfterSwap } else { LinkOrder::BeforeSwap };
+        let order = if self.random.bool() { LinkOrder::AfterSwap } else { LinkOrder::BeforeSwap };
         let kubelet = AtomicWriter::new(&self.path).link_order(order);
         if self.random.bool() { kubelet.fs_group() } else { kubelet }
     }
@@ -171,7 +170,10 @@ impl Writer {
         for (key, value) in &values {
             write(&self.path.join(&name).join(key), value)?;
             let top = key.split('/').next().unwrap_or(key);
-            ignore(symlink(Path::new("..data").join(top), self.path.join(top)), ErrorKind::AlreadyExists)?;
+            ignore(
+                symlink(Path::new("..data").join(top), self.path.join(top)),
+                ErrorKind::AlreadyExists,
+            )?;
         }
         ignore(fs::remove_file(&temporary), ErrorKind::NotFound)?;
         symlink(&name, &temporary)?;
