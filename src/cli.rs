@@ -19,6 +19,7 @@ mod completions;
 mod connect;
 mod demo;
 mod descriptors;
+mod doctor;
 mod follow;
 mod get;
 mod healthcheck;
@@ -50,6 +51,8 @@ pub(crate) enum Exit {
     Denied,
     /// A value would have been printed to a terminal.
     Terminal,
+    /// `doctor` has found what will bite, and nothing that is broken.
+    Warned,
     /// It took too long: the same as `timeout(1)`.
     TimedOut,
     /// The status of the command that `run` has run.
@@ -66,6 +69,7 @@ impl Exit {
             Self::NotFound => 4,
             Self::Denied => 5,
             Self::Terminal => 6,
+            Self::Warned => 7,
             Self::TimedOut => 124,
             Self::Child(code) => code,
         }
@@ -127,12 +131,13 @@ impl From<io::Error> for Failure {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    failed, or the answer is \"no\" (status: not every volume is current)
+  1    failed, or the answer is \"no\" (status: not every volume is current; doctor: errors)
   2    the command line, a variable or the configuration file is wrong
   3    the sidecar cannot be reached
   4    no such volume or key
   5    the sidecar or its socket does not let this user in
   6    refused to print a value to a terminal (see get --show)
+  7    doctor: warnings, and no errors
   124  timed out
 `run` ends with the status of its command, 128+n after signal n.
 
@@ -163,6 +168,7 @@ enum Command {
     Serve(serve::Serve),
     Run(run::Run),
     CheckConfig(check_config::CheckConfig),
+    Doctor(doctor::Doctor),
     Get(get::Get),
     List(list::List),
     Status(status::Status),
@@ -181,6 +187,7 @@ impl Command {
             Self::Serve(serve) => serve.run(),
             Self::Run(run) => run.run(),
             Self::CheckConfig(check) => check.run(),
+            Self::Doctor(doctor) => doctor.run(),
             Self::Get(get) => get.run(),
             Self::List(list) => list.run(),
             Self::Status(status) => status.run(),
@@ -287,6 +294,7 @@ mod tests {
             Exit::NotFound,
             Exit::Denied,
             Exit::Terminal,
+            Exit::Warned,
             Exit::TimedOut,
         ];
         for exit in codes {

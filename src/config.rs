@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::draft::Draft;
 pub(crate) use self::given::ConfigError;
 use self::given::{Given, Problem};
 pub(crate) use self::run::{EnvKey, OnRotation, RawRun, RunConfig, is_variable};
@@ -29,6 +30,7 @@ use crate::builder::{
 };
 use crate::secrets::Secrets;
 
+mod draft;
 mod file;
 mod given;
 mod run;
@@ -43,7 +45,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/secretwatch/secretwatch.sock";
 /// Only the sidecar's own user.
 const DEFAULT_SOCKET_MODE: u32 = 0o600;
 /// What `sockaddr_un` has room for, without the NUL at its end.
-const MAX_SOCKET_PATH_BYTES: usize = 107;
+pub(crate) const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Well below the 30 s after which Kubernetes kills.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nobody waits longer for a pod.
@@ -56,6 +58,15 @@ const OTHERS_MAY_CONNECT: u32 = 0o022;
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// What the settings are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A sidecar is to be started with them.
+    Start,
+    /// `doctor` is to say what is wrong: paths need not be usable.
+    Examine,
 }
 
 /// The checked configuration.
@@ -92,13 +103,17 @@ impl Config {
     /// # Errors
     /// Where any setting cannot be used; the error lists all of them.
     pub(crate) fn load(raw: &Raw) -> Result<Self, ConfigError> {
+        Self::load_for(raw, Purpose::Start)
+    }
+
+    fn load_for(raw: &Raw, purpose: Purpose) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let file = raw.given(&setting::CONFIG).map(|given| {
             let path = given.values.first().map_or(Path::new(""), Path::new);
             file::File::read(path, &given.place, &mut problems)
         });
         let file = file.unwrap_or_default();
-        let mut check = Check { raw, file: &file, problems };
+        let mut check = Check { raw, file: &file, purpose, problems };
         let config = check.config();
         ConfigError::of(check.problems)?;
         Ok(config)
@@ -154,6 +169,7 @@ fn options(volume: &VolumeConfig) -> VolumeOptions {
 struct Check<'a> {
     raw: &'a Raw,
     file: &'a file::File,
+    purpose: Purpose,
     problems: Vec<Problem>,
 }
 
@@ -161,7 +177,7 @@ impl Check<'_> {
     fn config(&mut self) -> Config {
         let allow_gid = self.list(&setting::ALLOW_GID, id);
         let allow_uid = self.list(&setting::ALLOW_UID, id);
-        let volumes = volume::check(self.raw, self.file, &mut self.problems);
+        let volumes = volume::check(self.raw, self.file, self.purpose, &mut self.problems);
         let splay = self.one(&setting::SPLAY, target::splay).unwrap_or_default();
         Config {
             run: run::check(self, &volumes),
@@ -174,9 +190,7 @@ impl Check<'_> {
                     value::duration(v, &(MIN_POLL_INTERVAL..=MAX_POLL_INTERVAL))
                 })
                 .unwrap_or(DEFAULT_POLL_INTERVAL),
-            socket: self
-                .one(&setting::SOCKET, value::socket)
-                .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            socket: self.socket(),
             socket_mode: self
                 .one(&setting::SOCKET_MODE, value::mode)
                 .unwrap_or(DEFAULT_SOCKET_MODE),
@@ -202,6 +216,14 @@ impl Check<'_> {
                 })
                 .unwrap_or(DEFAULT_ADOPTION_EXPIRY),
         }
+    }
+
+    fn socket(&mut self) -> PathBuf {
+        let parse = match self.purpose {
+            Purpose::Start => value::socket,
+            Purpose::Examine => value::path,
+        };
+        self.one(&setting::SOCKET, parse).unwrap_or_else(|| DEFAULT_SOCKET.into())
     }
 
     /// The layers, from the strongest to the weakest.

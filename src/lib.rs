@@ -62,6 +62,7 @@
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
 //! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |
 //! | `reload`, `process`, `reaper` | telling apps of a change (feature `cli`) | change a secret, or signal who has no handler |
+//! | `doctor` | why a mount will never update (feature `cli`) | open a key, or write into a volume |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | `kubelet` | a simulated kubelet (feature `test-util`) | run in production |
 //!
@@ -106,6 +107,8 @@ mod client;
 #[cfg(feature = "cli")]
 mod config;
 mod detect;
+#[cfg(feature = "cli")]
+mod doctor;
 #[cfg(feature = "cli")]
 mod duration;
 mod engine;

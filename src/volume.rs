@@ -11,7 +11,7 @@
 //! and the engine compares two looks before it believes them.
 
 mod payload;
-mod stamp;
+pub(crate) mod stamp;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};

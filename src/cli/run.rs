@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use tracing::{info, warn};
 
 use super::serve::options;
-use super::{Exit, Failure, connect, log, targets};
+use super::{Exit, Failure, connect, doctor, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, DEFAULT_SOCKET, RawRun};
 use crate::secrets::Secrets;
@@ -90,6 +90,7 @@ async fn supervise(
     if let Some((rules, action)) = supervisor.target() {
         targets.add(&secrets, rules, action, &metrics);
     }
+    doctor::start::examine(config, &secrets, false);
     let running = match bound {
         None => None,
         Some(bound) => {

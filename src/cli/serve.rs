@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{Exit, Failure, connect, descriptors, log, targets};
+use super::{Exit, Failure, connect, descriptors, doctor, log, targets};
 use crate::api::{self, Bound};
 use crate::config::{Config, Raw};
 use crate::reaper::Reaper;
@@ -113,6 +113,7 @@ async fn serve(
     let bound = bound.with_targets(targets.boards(), metrics);
     let running = bound.serve(secrets.clone()).map_err(|e| Failure::new(Exit::Negative, e))?;
     let telling = targets.start();
+    doctor::start::examine(config, &secrets, true);
     let signal = loop {
         match signals.next().await {
             Wish::Stop(signal) => break signal,

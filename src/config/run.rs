@@ -142,7 +142,7 @@ pub(crate) struct RunConfig {
 }
 
 impl RunConfig {
-    fn has_environment(&self) -> bool {
+    pub(super) fn has_environment(&self) -> bool {
         !self.env.is_empty() || !self.env_from.is_empty()
     }
 

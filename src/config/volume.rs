@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::Purpose;
 use super::file::{File, FileTable};
 use super::given::{Given, Place, Problem};
 use super::setting::{ALLOW_EMPTY, EVERY_VOLUME, MAX_BYTES, REQUIRE, Raw, VOLUME};
@@ -28,9 +29,30 @@ pub(crate) struct VolumeConfig {
 }
 
 /// Checks volumes and rules, and collects what is wrong with them.
-pub(super) fn check(raw: &Raw, file: &File, problems: &mut Vec<Problem>) -> Vec<VolumeConfig> {
+pub(super) fn check(
+    raw: &Raw,
+    file: &File,
+    purpose: Purpose,
+    problems: &mut Vec<Problem>,
+) -> Vec<VolumeConfig> {
     let before = problems.len();
-    let mut volumes = listed(raw, file, problems);
+    let path: ParsePath = match purpose {
+        Purpose::Start => directory,
+        Purpose::Examine => value::path,
+    };
+    let mut volumes = listed(raw, file, path, problems);
+    if purpose == Purpose::Start {
+        check_set(&volumes, before, problems);
+    }
+    // Rules cannot be matched to volumes that are themselves wrong.
+    if problems.len() == before {
+        apply_rules(raw, &mut volumes, problems);
+    }
+    volumes.into_iter().map(|(_, volume)| volume).collect()
+}
+
+/// Checks how many volumes there are, and whether they are different ones.
+fn check_set(volumes: &Listed, before: usize, problems: &mut Vec<Problem>) {
     if volumes.is_empty() && problems.len() == before {
         problems.push(Problem::new(format!(
             "no volume to watch: give the directory where the secret is mounted, with \
@@ -42,23 +64,22 @@ pub(super) fn check(raw: &Raw, file: &File, problems: &mut Vec<Problem>) -> Vec<
         let message = format!("{} volumes; at most {MAX_VOLUMES} can be watched", volumes.len());
         problems.push(Problem::new(message));
     }
-    check_distinct(&volumes, problems);
-    // Rules cannot be matched to volumes that are themselves wrong.
-    if problems.len() == before {
-        apply_rules(raw, &mut volumes, problems);
-    }
-    volumes.into_iter().map(|(_, volume)| volume).collect()
+    check_distinct(volumes, problems);
 }
 
 type Listed = Vec<(Place, VolumeConfig)>;
 
-fn listed(raw: &Raw, file: &File, problems: &mut Vec<Problem>) -> Listed {
+/// How the path of a volume is read.
+type ParsePath = fn(&OsStr) -> Parsed<PathBuf>;
+
+fn listed(raw: &Raw, file: &File, path: ParsePath, problems: &mut Vec<Problem>) -> Listed {
     let Some(given) = raw.given(&VOLUME) else {
-        return file.volumes.iter().filter_map(|table| from_table(table, problems)).collect();
+        let tables = file.volumes.iter();
+        return tables.filter_map(|table| from_table(table, path, problems)).collect();
     };
     let mut volumes = Listed::new();
     for value in &given.values {
-        match volume(value) {
+        match volume(value, path) {
             Ok(volume) => volumes.push((given.place.clone(), volume)),
             Err(message) => problems.push(Problem::at(&given.place, message)),
         }
@@ -68,15 +89,15 @@ fn listed(raw: &Raw, file: &File, problems: &mut Vec<Problem>) -> Listed {
 
 /// `[NAME=]DIR`. What stands before the first `=` is a name only if it has no `/`, so that
 /// directories with `=` in their path need no escaping.
-fn volume(value: &OsStr) -> Parsed<VolumeConfig> {
+fn volume(value: &OsStr, path: ParsePath) -> Parsed<VolumeConfig> {
     let bytes = value.as_bytes();
     let split = bytes.iter().position(|&byte| byte == b'=');
     match split.map(|at| (&bytes[..at], OsStr::from_bytes(&bytes[at + 1..]))) {
         Some((name, dir)) if !name.contains(&b'/') => {
             let name = value::text(OsStr::from_bytes(name))?;
-            new(Some(name), directory(dir)?)
+            new(Some(name), path(dir)?)
         }
-        _ => new(None, directory(value)?),
+        _ => new(None, path(value)?),
     }
 }
 
@@ -113,16 +134,19 @@ fn directory(value: &OsStr) -> Parsed<PathBuf> {
     }
 }
 
-fn from_table(table: &FileTable, problems: &mut Vec<Problem>) -> Option<(Place, VolumeConfig)> {
+fn from_table(
+    table: &FileTable,
+    parse: ParsePath,
+    problems: &mut Vec<Problem>,
+) -> Option<(Place, VolumeConfig)> {
     let Some(path) = table.given("path") else {
         problems.push(Problem::at(&table.place, "the table has no `path`"));
         return None;
     };
     let name = table.given("name");
     let place = name.map_or(&path.place, |name| &name.place);
-    let parsed = single(path, directory)
-        .map_err(|message| Problem::at(&path.place, message))
-        .and_then(|path| {
+    let parsed =
+        single(path, parse).map_err(|message| Problem::at(&path.place, message)).and_then(|path| {
             let name = name.map(|name| single(name, |text| value::text(text).map(str::to_owned)));
             let name = name.transpose().map_err(|message| Problem::at(place, message))?;
             new(name.as_deref(), path).map_err(|message| Problem::at(place, message))
@@ -261,7 +285,7 @@ mod tests {
     use super::*;
 
     fn named(value: &str) -> (String, String) {
-        let volume = volume(OsStr::new(value)).unwrap();
+        let volume = volume(OsStr::new(value), directory).unwrap();
         (volume.name.as_str().to_owned(), volume.path.display().to_string())
     }
 
@@ -290,7 +314,7 @@ mod tests {
             ("a b=/etc/db", "A-Z, a-z, 0-9"),
             ("/etc/a=b", "give it as NAME=DIR"),
         ] {
-            let error = volume(OsStr::new(value)).unwrap_err();
+            let error = volume(OsStr::new(value), directory).unwrap_err();
             assert!(error.contains(expected), "{value:?}: {error}");
         }
     }
@@ -300,9 +324,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("password");
         fs::write(&file, "x").unwrap();
-        let error = volume(file.as_os_str()).unwrap_err();
+        let error = volume(file.as_os_str(), directory).unwrap_err();
         assert!(error.contains("is not a directory"), "{error}");
         assert!(error.ends_with(&format!("give the directory: {}", dir.path().display())));
-        assert!(volume(dir.path().join("later").as_os_str()).is_ok());
+        assert!(volume(dir.path().join("later").as_os_str(), directory).is_ok());
     }
 }

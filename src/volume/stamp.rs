@@ -41,6 +41,18 @@ fn parse(name: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&text).ok()
 }
 
+/// The same for a name that need not be UTF-8.
+#[cfg(feature = "cli")]
+pub(crate) fn parse_os(name: &OsStr) -> Option<SystemTime> {
+    parse(name.to_str()?)
+}
+
+/// When a version was written, to the second; by its name, or else by its own time.
+#[cfg(feature = "cli")]
+pub(crate) fn written_at(name: &OsStr, metadata: &std::fs::Metadata) -> Option<SystemTime> {
+    parse_os(name).or_else(|| metadata.modified().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

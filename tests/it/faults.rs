@@ -211,7 +211,7 @@ fn unmounted_and_remounted_volume_is_followed() {
 }
 
 /// Gives a command another user, if this one may.
-fn as_nobody(command: &mut Command) -> bool {
+pub fn as_nobody(command: &mut Command) -> bool {
     if !nix::unistd::geteuid().is_root() {
         not_run("only root can start a process of another user");
         return false;
@@ -221,12 +221,12 @@ fn as_nobody(command: &mut Command) -> bool {
 }
 
 /// Lets every user pass: temporary directories are closed to others.
-fn open_up(path: &Path) {
+pub fn open_up(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The binary where every user can run it.
-fn binary_for_others(directory: &Path) -> PathBuf {
+pub fn binary_for_others(directory: &Path) -> PathBuf {
     let copy = directory.join("secretwatch");
     fs::copy(BINARY, &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();

@@ -6,6 +6,7 @@
 mod adoption;
 mod canary;
 mod detection;
+mod doctor;
 mod example;
 mod faults;
 mod fixture;

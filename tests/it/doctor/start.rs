@@ -1,0 +1,58 @@
+//! What `serve` and `run` say by themselves.
+
+use super::*;
+
+const SAID: &str = "the doctor has found something";
+
+fn count(process: &Process) -> usize {
+    process.output().matches(SAID).count()
+}
+
+#[test]
+fn serve_warns_once_after_it_is_ready() {
+    let case = Case::new();
+    case.write(&[("k", "1")]);
+    fs::create_dir(case.volume().join("..2020_01_02_03_04_05.1")).unwrap();
+    let sidecar = Sidecar::start(&["--volume", &volume("db", &case.volume())]);
+    sidecar.until("db/k", "1");
+    sidecar.process.until_said(SAID);
+    let output = sidecar.process.output();
+    let line = output.lines().find(|line| line.contains(SAID)).unwrap();
+    assert!(line.contains(r#"code="interrupted-write""#) && line.contains(" WARN "), "{line}");
+    assert!(output.find("snapshot accepted").unwrap() < output.find(SAID).unwrap(), "{output}");
+    case.write(&[("k", "2")]);
+    sidecar.until("db/k", "2");
+    assert_eq!(count(&sidecar.process), 1);
+}
+
+/// Its thread ends, so everything that it says has been said.
+#[test]
+fn healthy_volume_is_no_line_of_the_log() {
+    let case = Case::new();
+    case.write(&[("k", "1")]);
+    let mut command = Command::new(BINARY);
+    let socket = case.path("s.sock");
+    plain(&mut command).arg("serve").arg("--volume").arg(case.volume());
+    let sidecar = Sidecar::spawn(&socket, command.arg("--socket").arg(&socket));
+    sidecar.until("v/k", "1");
+    let tasks = format!("/proc/{}/task", sidecar.process.pid());
+    let has_doctor = || {
+        let tasks = fs::read_dir(&tasks).unwrap().flatten();
+        let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.any(|name| name.trim_end() == "doctor")
+    };
+    eventually("the doctor is done", || (!has_doctor()).then_some(()));
+    assert_eq!(count(&sidecar.process), 0, "{}", sidecar.process.output());
+}
+
+/// The volume never becomes ready, and the doctor says why all the same.
+#[test]
+fn run_warns_of_a_volume_that_does_not_become_ready() {
+    let case = Case::new();
+    let mut command = Command::new(BINARY);
+    plain(&mut command).arg("run").arg("--volume").arg(case.volume());
+    command.arg("--socket").arg(case.path("s.sock")).args(["--", "true"]);
+    let process = Process::spawn(&mut command);
+    process.until_said(SAID);
+    assert!(process.output().contains(r#"code="missing-directory""#), "{}", process.output());
+}
