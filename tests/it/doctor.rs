@@ -10,7 +10,7 @@ use secretwatch::kubelet::{AtomicWriter, Payload, Step};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{eventually, payload};
+use crate::fixture::payload;
 use crate::sidecar::{BINARY, Process, Sidecar, stderr, stdout, volume};
 
 mod mounts;

@@ -25,23 +25,15 @@ fn serve_warns_once_after_it_is_ready() {
     assert_eq!(count(&sidecar.process), 1);
 }
 
-/// Its thread ends, so everything that it says has been said.
 #[test]
 fn healthy_volume_is_no_line_of_the_log() {
     let case = Case::new();
     case.write(&[("k", "1")]);
     let mut command = Command::new(BINARY);
     let socket = case.path("s.sock");
-    plain(&mut command).arg("serve").arg("--volume").arg(case.volume());
+    plain(&mut command).args(["serve", "--log-level", "debug", "--volume"]).arg(case.volume());
     let sidecar = Sidecar::spawn(&socket, command.arg("--socket").arg(&socket));
-    sidecar.until("v/k", "1");
-    let tasks = format!("/proc/{}/task", sidecar.process.pid());
-    let has_doctor = || {
-        let tasks = fs::read_dir(&tasks).unwrap().flatten();
-        let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.any(|name| name.trim_end() == "doctor")
-    };
-    eventually("the doctor is done", || (!has_doctor()).then_some(()));
+    sidecar.process.until_said("the doctor has looked findings=0");
     assert_eq!(count(&sidecar.process), 0, "{}", sidecar.process.output());
 }
 
