@@ -37,6 +37,19 @@ fn healthy_volume_is_no_line_of_the_log() {
     assert_eq!(count(&sidecar.process), 0, "{}", sidecar.process.output());
 }
 
+/// A look right at the start would call it missing.
+#[test]
+fn volume_that_is_about_to_be_mounted_is_waited_for() {
+    let case = Case::new();
+    let sidecar =
+        Sidecar::start(&["--log-level", "debug", "--volume", &volume("db", &case.volume())]);
+    sidecar.process.until_said("nothing acceptable yet");
+    case.write(&[("k", "1")]);
+    sidecar.process.until_said("the doctor has looked");
+    let output = sidecar.process.output();
+    assert!(!output.contains("missing-directory"), "{output}");
+}
+
 /// The volume never becomes ready, and the doctor says why all the same.
 #[test]
 fn run_warns_of_a_volume_that_does_not_become_ready() {
