@@ -44,6 +44,8 @@ fn volume_that_is_about_to_be_mounted_is_waited_for() {
     let sidecar =
         Sidecar::start(&["--log-level", "debug", "--volume", &volume("db", &case.volume())]);
     sidecar.process.until_said("nothing acceptable yet");
+    // It answers once everything has been started, the doctor's thread among it.
+    assert_eq!(sidecar.get("/readyz").status, 503);
     case.write(&[("k", "1")]);
     sidecar.process.until_said("the doctor has looked");
     let output = sidecar.process.output();
