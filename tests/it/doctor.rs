@@ -10,7 +10,7 @@ use secretwatch::kubelet::{AtomicWriter, Payload, Step};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{eventually, payload};
+use crate::fixture::payload;
 use crate::sidecar::{BINARY, Process, Sidecar, stderr, stdout, volume};
 
 mod mounts;
@@ -329,7 +329,7 @@ fn inotify_is_tried_and_leaves_nothing_behind() {
     let report = Report::of(&command.output().unwrap());
     // Other users of this machine may hold nearly all that there is.
     let is_about_limits = |code: &&str| code.starts_with("inotify-") && !code.ends_with("untested");
-    assert!(report.codes().iter().all(|code| is_about_limits(code)), "{report:#?}");
+    assert!(report.codes().iter().all(is_about_limits), "{report:#?}");
     assert_eq!(listing(&scratch), [] as [String; 0]);
     assert_eq!(listing(&case.volume()), before);
 }

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::doctor::{self, Severity, Socket, Subject, Volume};
@@ -50,4 +50,5 @@ fn warn_of_all(subject: &Subject) {
             "the doctor has found something"
         );
     }
+    debug!(findings = report.findings.len(), "the doctor has looked");
 }

@@ -25,24 +25,31 @@ fn serve_warns_once_after_it_is_ready() {
     assert_eq!(count(&sidecar.process), 1);
 }
 
-/// Its thread ends, so everything that it says has been said.
 #[test]
 fn healthy_volume_is_no_line_of_the_log() {
     let case = Case::new();
     case.write(&[("k", "1")]);
     let mut command = Command::new(BINARY);
     let socket = case.path("s.sock");
-    plain(&mut command).arg("serve").arg("--volume").arg(case.volume());
+    plain(&mut command).args(["serve", "--log-level", "debug", "--volume"]).arg(case.volume());
     let sidecar = Sidecar::spawn(&socket, command.arg("--socket").arg(&socket));
-    sidecar.until("v/k", "1");
-    let tasks = format!("/proc/{}/task", sidecar.process.pid());
-    let has_doctor = || {
-        let tasks = fs::read_dir(&tasks).unwrap().flatten();
-        let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.any(|name| name.trim_end() == "doctor")
-    };
-    eventually("the doctor is done", || (!has_doctor()).then_some(()));
+    sidecar.process.until_said("the doctor has looked findings=0");
     assert_eq!(count(&sidecar.process), 0, "{}", sidecar.process.output());
+}
+
+/// A look right at the start would call it missing.
+#[test]
+fn volume_that_is_about_to_be_mounted_is_waited_for() {
+    let case = Case::new();
+    let sidecar =
+        Sidecar::start(&["--log-level", "debug", "--volume", &volume("db", &case.volume())]);
+    sidecar.process.until_said("nothing acceptable yet");
+    // It answers once everything has been started, the doctor's thread among it.
+    assert_eq!(sidecar.get("/readyz").status, 503);
+    case.write(&[("k", "1")]);
+    sidecar.process.until_said("the doctor has looked");
+    let output = sidecar.process.output();
+    assert!(!output.contains("missing-directory"), "{output}");
 }
 
 /// The volume never becomes ready, and the doctor says why all the same.
