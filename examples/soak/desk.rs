@@ -43,7 +43,7 @@ fn answer(world: &World, hello: &str) -> String {
             fault.map_or("", |fault| fault.word()).to_owned()
         }
         "independent" | "supervised" => {
-            let delay = late();
+            let delay = late(world);
             if !delay.is_zero() {
                 world.tally.count(app::LATE_HANDLER);
             }
@@ -54,9 +54,10 @@ fn answer(world: &World, hello: &str) -> String {
 }
 
 /// How long an app takes to install its handler: half of them are quick.
-fn late() -> Duration {
-    let longest = if fastrand::bool() { 0 } else { 800 };
-    Duration::from_millis(fastrand::u64(0..=longest))
+fn late(world: &World) -> Duration {
+    let mut delays = world.delays.lock().unwrap();
+    let longest = if delays.bool() { 0 } else { 800 };
+    Duration::from_millis(delays.u64(0..=longest))
 }
 
 fn note(world: &World, line: &str) {

@@ -116,6 +116,7 @@ fn print() {
 }
 
 /// Starts a process that has the pipes of this one, and does not wait for it.
+#[expect(clippy::zombie_processes, reason = "the sidecar has to reap it")]
 fn leave(directory: &Path) {
     let mut command = Role::Grandchild.command(directory);
     // In a group of its own, or it would be ended with this process.

@@ -32,6 +32,8 @@ pub struct World {
     pub tally: Tally,
     pub server: Faults<server::Fault>,
     pub hook: Faults<hook::Fault>,
+    /// How long each app takes to install its handler.
+    pub delays: Mutex<fastrand::Rng>,
     /// The last number that each reader has seen of each volume.
     pub seen: Mutex<BTreeMap<(String, &'static str), u64>>,
     /// The last revision and number that each target was told of each volume.
@@ -51,6 +53,7 @@ pub fn create(directory: PathBuf, seed: u64) -> &'static World {
         tally: Tally::default(),
         server: Faults::new(seed ^ 1, server::Fault::ALL),
         hook: Faults::new(seed ^ 2, hook::Fault::ALL),
+        delays: Mutex::new(fastrand::Rng::with_seed(seed ^ 9)),
         seen: Mutex::default(),
         told: Mutex::default(),
         is_over: AtomicBool::new(false),

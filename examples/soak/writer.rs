@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use secretwatch::kubelet::{AtomicWriter, LinkOrder, Payload};
+use secretwatch::kubelet::{AtomicWriter, LinkOrder, Payload, Step};
 
 use crate::chaos::Deck;
 use crate::edition::{self, REQUIRED};
@@ -92,7 +92,7 @@ impl Writer {
                 Act::Unchanged => self.unchanged(),
                 Act::Crash => self.crash(),
                 Act::Reject => self.reject(),
-                Act::Swap => self.by_hand(fs::rename),
+                Act::Swap => self.by_hand(|from, to| fs::rename(from, to)),
                 Act::Relink => self.by_hand(relink),
                 Act::Recreate => self.recreate(),
             };
@@ -122,7 +122,7 @@ impl Writer {
         let number = self.ledger().next();
         let mut rotation = self.kubelet().rotation(edition::payload(number))?;
         for _ in 0..count {
-            let is_swap = rotation.steps().next().is_some_and(|step| step.is_swap());
+            let is_swap = rotation.steps().next().is_some_and(Step::is_swap);
             if is_swap {
                 self.ledger().publishing(number);
             }
@@ -161,7 +161,7 @@ impl Writer {
     }
 
     /// What people do with `mkdir`, `cp` and `ln`.
-    fn by_hand(&mut self, replace: fn(PathBuf, PathBuf) -> io::Result<()>) -> io::Result<()> {
+    fn by_hand(&mut self, replace: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         let (data, temporary) = (self.path.join("..data"), self.path.join("..data_tmp"));
         let old = fs::read_link(&data)?;
         let number = self.ledger().next();
@@ -178,7 +178,7 @@ impl Writer {
         ignore(fs::remove_file(&temporary), ErrorKind::NotFound)?;
         symlink(&name, &temporary)?;
         self.ledger().publishing(number);
-        replace(temporary, data)?;
+        replace(&temporary, &data)?;
         self.published(number);
         fs::remove_dir_all(self.path.join(old))
     }
@@ -195,10 +195,10 @@ impl Writer {
 }
 
 /// For a moment there is no link.
-fn relink(from: PathBuf, to: PathBuf) -> io::Result<()> {
-    let target = fs::read_link(&from)?;
-    fs::remove_file(&from)?;
-    fs::remove_file(&to)?;
+fn relink(from: &Path, to: &Path) -> io::Result<()> {
+    let target = fs::read_link(from)?;
+    fs::remove_file(from)?;
+    fs::remove_file(to)?;
     symlink(target, to)
 }
 
