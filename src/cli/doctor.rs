@@ -201,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_in_the_page_on_troubleshooting_is_a_valid_command_line() {
+        let page = include_str!("../../examples/troubleshooting/README.md");
+        let mut count = 0;
+        for line in page.lines().filter(|line| line.starts_with("secretwatch ")) {
+            let line = line.split(['|', '&', '#']).next().unwrap_or_default();
+            let parsed = super::super::command().try_get_matches_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            count += 1;
+        }
+        assert!(count >= 20, "{count} commands");
+    }
+
+    #[test]
     fn nothing_in_a_message_can_forge_a_line() {
         let mut out = Vec::new();
         text(&report(&[Code::Empty]), &mut out).unwrap();

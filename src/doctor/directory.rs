@@ -290,6 +290,28 @@ fn is_alike(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// No test can mount such a file system, so the line of the mount is made up.
+    #[test]
+    fn volume_on_a_remote_file_system_is_a_note() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        fs::write(real.join("k"), "").unwrap();
+        let volume = Volume {
+            name: "v".to_owned(),
+            path: real.clone(),
+            require: Vec::new(),
+            allow_empty: false,
+        };
+        let codes = |kind: &str| {
+            let line = format!("1 0 0:1 / {} rw - {kind} x rw\n", real.display());
+            let mounts = Mounts::parse(line.as_bytes());
+            let found = examine(&volume, &Subject::new(vec![volume.clone()]), &mounts);
+            found.into_iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        assert_eq!(codes("virtiofs"), [Code::RemoteFileSystem, Code::PlainDirectory]);
+        assert_eq!(codes("tmpfs"), [Code::PlainDirectory]);
+    }
+
     #[test]
     fn names_that_a_tool_has_rewritten_are_alike() {
         assert!(is_alike("some-credential", "someCredential"));
