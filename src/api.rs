@@ -42,6 +42,7 @@ mod peer;
 mod probe;
 mod problem;
 mod query;
+mod roster;
 mod route;
 mod site;
 mod socket;
