@@ -37,10 +37,12 @@ mod connection;
 mod document;
 mod events;
 mod json;
+mod page;
 mod peer;
 mod probe;
 mod problem;
 mod query;
+mod roster;
 mod route;
 mod site;
 mod socket;
@@ -64,7 +66,8 @@ pub(crate) const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 /// The most connections that may be asked for: each is a file descriptor, and the usual hard limit
 /// of a container allows a little more than this.
 pub(crate) const MAX_MAX_CONNECTIONS: usize = 65_536;
-/// Connections to the TCP port: a scraper and a kubelet need one each.
+/// Connections to the TCP port: a scraper and a kubelet need one each. Anybody in the network may
+/// hold them, so where all are taken the one that has been idle for the longest is closed.
 const MAX_TCP_CONNECTIONS: usize = 64;
 /// Of every so many connections one is kept free of long polls and streams, so that a request that
 /// wants an answer at once still gets one.
@@ -92,7 +95,7 @@ pub(crate) struct SocketOptions {
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) socket: SocketOptions,
-    /// Where `/metrics`, `/livez` and `/readyz` are served over TCP as well.
+    /// Where `/metrics`, `/livez`, `/readyz` and the page are served over TCP as well.
     pub(crate) metrics_addr: Option<SocketAddr>,
     /// 1 to [`MAX_MAX_CONNECTIONS`].
     pub(crate) max_connections: usize,

@@ -8,6 +8,17 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     seconds.or_else(|| humantime::parse_duration(text).ok())
 }
 
+/// How much it is in its largest unit, rounded down, and the unit's first letter.
+pub(crate) fn largest_unit(duration: Duration) -> (u64, char) {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => (seconds, 's'),
+        60..3_600 => (seconds / 60, 'm'),
+        3_600..86_400 => (seconds / 3_600, 'h'),
+        _ => (seconds / 86_400, 'd'),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

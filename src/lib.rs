@@ -55,6 +55,7 @@
 //! | `volume` | one look at a directory: whole, or not at all | follows a link out of it |
 //! | `gate` | whether contents may replace what is served | I/O, or reads a clock |
 //! | `snapshot`, `secret`, `name` | what is served | lets bytes out other than by [`Secret::expose`] |
+//! | `certificate` | when the certificates among the values expire | trusts a length it reads |
 //! | `adoption` | which revision each consumer says it uses | keeps a value, or does I/O |
 //! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
 //! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
@@ -99,6 +100,7 @@ mod adoption;
 mod api;
 mod builder;
 mod callback;
+mod certificate;
 mod changes;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -146,6 +148,7 @@ pub use builder::{
     MAX_VOLUMES, MIN_POLL_INTERVAL, VolumeOptions,
 };
 pub use callback::CallbackGuard;
+pub use certificate::{Certificate, MAX_CERTIFICATES};
 pub use changes::Changes;
 pub use error::{Error, MissingKey, Stopped};
 pub use name::{ConsumerName, KeyName, MAX_CONSUMER_BYTES, MAX_NAME_BYTES, NameError, VolumeName};

@@ -11,6 +11,7 @@ use prometheus::{
 
 use std::time::SystemTime;
 
+use crate::certificate::Certificate;
 use crate::snapshot::Snapshot;
 use crate::status::Reason;
 
@@ -79,6 +80,7 @@ pub(crate) struct Metrics {
     snapshot_timestamp: GaugeVec,
     snapshot_observed: GaugeVec,
     snapshot_keys: IntGaugeVec,
+    certificate_not_after: GaugeVec,
     snapshots: IntCounterVec,
     rejected: IntCounterVec,
     holding: IntGaugeVec,
@@ -124,6 +126,13 @@ impl Metrics {
                 &["volume"],
             )?,
             snapshot_keys: gauge("snapshot_keys", "Keys in the current snapshot.", &["volume"])?,
+            certificate_not_after: GaugeVec::new(
+                Opts::new(
+                    "secretwatch_certificate_not_after_timestamp_seconds",
+                    "When the first certificate under the key expires, as Unix time.",
+                ),
+                &["volume", "key"],
+            )?,
             snapshots: counter(
                 "snapshots_total",
                 "Accepted snapshots, by the detector that found them.",
@@ -197,12 +206,13 @@ impl Metrics {
 
     /// Adds every family to `registry`.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let families: [Box<dyn Collector>; 18] = [
+        let families: [Box<dyn Collector>; 19] = [
             Box::new(self.generation.clone()),
             Box::new(self.secret_info.clone()),
             Box::new(self.snapshot_timestamp.clone()),
             Box::new(self.snapshot_observed.clone()),
             Box::new(self.snapshot_keys.clone()),
+            Box::new(self.certificate_not_after.clone()),
             Box::new(self.snapshots.clone()),
             Box::new(self.rejected.clone()),
             Box::new(self.holding.clone()),
@@ -315,6 +325,22 @@ impl VolumeMetrics {
         }
         if let Some(new) = new {
             self.all.secret_info.with_label_values(&[&*self.name, new]).set(1);
+        }
+    }
+
+    /// Replaces the certificates `old` by `new`.
+    pub(crate) fn certificates(&self, old: &[Certificate], new: &[Certificate]) {
+        let family = &self.all.certificate_not_after;
+        let is_gone = |before: &&Certificate| new.iter().all(|now| now.key != before.key);
+        for before in old.iter().filter(is_gone) {
+            // It is not there only if it was never set, and then there is nothing to remove.
+            let _ = family.remove_label_values(&[&*self.name, before.key.as_str()]);
+        }
+        for now in new {
+            if let Ok(since) = now.not_after.duration_since(SystemTime::UNIX_EPOCH) {
+                let series = family.with_label_values(&[&*self.name, now.key.as_str()]);
+                series.set(since.as_secs_f64());
+            }
         }
     }
 }

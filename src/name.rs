@@ -185,7 +185,7 @@ fn is_label_character(c: char) -> bool {
 }
 
 /// Control characters, and the marks that reorder the text around them on a terminal.
-fn is_misleading(c: char) -> bool {
+pub(crate) fn is_misleading(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -38,7 +38,7 @@ mod pending;
 mod runner;
 mod signal;
 
-pub(crate) use board::Board;
+pub(crate) use board::{Board, Standing, TargetState};
 pub(crate) use exec::ExecTarget;
 pub(crate) use http::{HttpTarget, Url};
 pub(crate) use keys::KeyPattern;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::certificate::{self, Certificate};
 use crate::error::MissingKey;
 use crate::name::{KeyName, VolumeName};
 use crate::secret::Secret;
@@ -91,6 +92,7 @@ struct Published {
     label: Label,
     revision: Box<str>,
     version: Option<Box<str>>,
+    certificates: Vec<Certificate>,
     contents: Contents,
 }
 
@@ -98,7 +100,8 @@ impl Snapshot {
     pub(crate) fn new(label: Label, contents: Contents) -> Self {
         let revision = format!("{}.{}", label.boot, label.generation).into();
         let version = contents.version();
-        Self(Arc::new(Published { label, revision, version, contents }))
+        let certificates = certificate::find(&label.volume, &contents.0);
+        Self(Arc::new(Published { label, revision, version, certificates, contents }))
     }
 
     /// The name of the volume.
@@ -130,6 +133,13 @@ impl Snapshot {
     /// When these values were accepted.
     pub fn observed_at(&self) -> SystemTime {
         self.0.label.observed_at
+    }
+
+    /// The keys whose values have a certificate in PEM, in order, and when it expires; where there
+    /// are several in one value, the first. Of a volume with more of such keys than
+    /// [`MAX_CERTIFICATES`](crate::MAX_CERTIFICATES), the first ones.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.0.certificates
     }
 
     /// The value of `key`.

@@ -3,7 +3,8 @@
 //! How it works. One task owns a listener and all its connections. A client that is not admitted is
 //! told so by a canned answer, without reaching the HTTP server; only [`MAX_REFUSALS`] are told at
 //! a time, and for no longer than [`LINGER`], so being refused holds no memory. Whoever comes on
-//! top of those finds the connection closed.
+//! top of those finds the connection closed. On the TCP port, where anybody may hold connections
+//! without asking for anything, the one that has been idle for the longest makes room instead.
 
 use std::io;
 use std::sync::Arc;
@@ -14,11 +15,13 @@ use nix::sys::socket::sockopt::SndBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::connection::Activity;
 use super::peer::Policy;
 use super::problem::Problem;
+use super::roster::Roster;
 use super::site::Site;
 use super::socket::SocketFile;
 use super::{connection, stopped};
@@ -76,6 +79,7 @@ impl Acceptor {
     /// Accepts until it is asked to stop, and ends when the last connection has ended.
     pub(super) async fn run(self) {
         let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
+        let mut roster = Roster::default();
         let mut pause = Pause::new();
         let mut stopped = std::pin::pin!(stopped(self.stopping.clone()));
         loop {
@@ -93,7 +97,10 @@ impl Acceptor {
             match accepted {
                 Ok(stream) => {
                     pause.reset();
-                    self.admit(stream, &mut connections, &mut refusals);
+                    if matches!(stream, Stream::Tcp(_)) {
+                        self.make_room(&mut roster, &mut connections).await;
+                    }
+                    self.admit(stream, &mut roster, &mut connections, &mut refusals);
                 }
                 Err(error) => pause.after(&error),
             }
@@ -102,14 +109,34 @@ impl Acceptor {
         while connections.join_next().await.is_some() {}
     }
 
-    fn admit(&self, stream: Stream, connections: &mut JoinSet<()>, refusals: &mut JoinSet<()>) {
+    /// Ends idle connections until there is a place, or a request is at work on each.
+    async fn make_room(&self, roster: &mut Roster, connections: &mut JoinSet<()>) {
+        while connections.len() >= self.max_connections {
+            if !roster.evict_the_longest_idle() {
+                return;
+            }
+            self.site.denied().connections.inc();
+            // At once: what was evicted, or another one that has ended meanwhile.
+            connections.join_next().await;
+        }
+    }
+
+    fn admit(
+        &self,
+        stream: Stream,
+        roster: &mut Roster,
+        connections: &mut JoinSet<()>,
+        refusals: &mut JoinSet<()>,
+    ) {
         match (stream, &self.listener) {
             (Stream::Unix(stream), Listener::Unix { policy, .. }) => {
                 // Where it cannot be set, answers are the same and the bound is the system's.
                 let _ = setsockopt(&stream, SndBuf, &SEND_BUFFER);
                 let peer = stream.peer_cred().ok().map(|peer| (peer.uid(), peer.gid()));
                 match peer.filter(|&(uid, gid)| policy.admits(uid, gid)) {
-                    Some((uid, _)) => self.serve(stream, Some(uid), connections, refusals),
+                    Some((uid, _)) => {
+                        self.serve(stream, Some(uid), connections, refusals);
+                    }
                     None => {
                         self.site.denied().peer.inc();
                         tracing::debug!(?peer, "a peer is not admitted");
@@ -121,7 +148,9 @@ impl Acceptor {
             (Stream::Tcp(stream), _) => {
                 // It only delays answers where it cannot be set.
                 let _ = stream.set_nodelay(true);
-                self.serve(stream, None, connections, refusals);
+                if let Some((activity, task)) = self.serve(stream, None, connections, refusals) {
+                    roster.add(activity, task);
+                }
             }
         }
     }
@@ -132,15 +161,19 @@ impl Acceptor {
         uid: Option<u32>,
         connections: &mut JoinSet<()>,
         refusals: &mut JoinSet<()>,
-    ) where
+    ) -> Option<(Arc<Activity>, AbortHandle)>
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if connections.len() >= self.max_connections {
             self.site.denied().connections.inc();
-            return refuse(stream, &Problem::connections(self.max_connections), refusals);
+            refuse(stream, &Problem::connections(self.max_connections), refusals);
+            return None;
         }
         let (site, stopping) = (Arc::clone(&self.site), self.stopping.clone());
-        connections.spawn(connection::serve(stream, site, uid, stopping));
+        let activity = Arc::new(Activity::new());
+        let served = connection::serve(stream, site, uid, Arc::clone(&activity), stopping);
+        Some((activity, connections.spawn(served)))
     }
 }
 

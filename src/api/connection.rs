@@ -50,11 +50,11 @@ pub(super) async fn serve<S>(
     stream: S,
     site: Arc<Site>,
     uid: Option<u32>,
+    activity: Arc<Activity>,
     stopping: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&activity)));
     let at_work = Arc::clone(&activity);
     let service = service_fn(move |request| {
@@ -108,7 +108,7 @@ fn http() -> http1::Builder {
 }
 
 /// What happens on a connection. The service and the stream tell; the timers ask.
-struct Activity {
+pub(super) struct Activity {
     start: Instant,
     /// Milliseconds after `start` at which something happened last.
     last: AtomicU64,
@@ -124,7 +124,7 @@ struct Activity {
 }
 
 impl Activity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
             last: AtomicU64::new(0),
@@ -161,6 +161,12 @@ impl Activity {
         is_due.then(|| self.start + Duration::from_millis(answered) + RESPONSE_TIME)
     }
 
+    /// When something happened last; `None` while a request is at work.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let last = self.start + Duration::from_millis(self.last.load(Relaxed));
+        (!self.is_busy.load(Relaxed)).then_some(last)
+    }
+
     fn is_fresh(&self) -> bool {
         self.is_fresh.load(Relaxed)
     }
@@ -169,10 +175,8 @@ impl Activity {
     async fn idle(&self) {
         loop {
             let now = Instant::now();
-            let last = self.start + Duration::from_millis(self.last.load(Relaxed));
             // A request that is at work now can become idle only later than now.
-            let since = if self.is_busy.load(Relaxed) { now } else { last };
-            let deadline = since + IDLE_TIME;
+            let deadline = self.idle_since().unwrap_or(now) + IDLE_TIME;
             let deadline = self.response_deadline().map_or(deadline, |due| due.min(deadline));
             if deadline <= now {
                 return;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::query::Format;
+use crate::certificate::Certificate;
 use crate::name::{KeyName, VolumeName};
 use crate::reload::Board;
 use crate::secrets::Volume;
@@ -69,6 +70,22 @@ struct Entry<'a> {
     skipped: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     adoption: Option<Counts>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<Expiry<'a>>,
+}
+
+/// A key whose value has a certificate.
+#[derive(Serialize)]
+struct Expiry<'a> {
+    key: &'a str,
+    not_after: String,
+}
+
+impl<'a> Expiry<'a> {
+    fn new(certificate: &'a Certificate) -> Option<Self> {
+        let not_after = rfc3339(certificate.not_after)?;
+        Some(Self { key: certificate.key.as_str(), not_after })
+    }
 }
 
 /// One volume of the list: how it is doing, and no value.
@@ -85,6 +102,7 @@ pub(super) fn entry(volume: &Volume) -> Result<String, serde_json::Error> {
         path: volume.path().display().to_string(),
         skipped: &status.skipped,
         adoption: Counts::new(&volume.adoptions()),
+        certificates: snapshot.certificates().iter().filter_map(Expiry::new).collect(),
     })
 }
 
@@ -249,7 +267,7 @@ impl Comma {
 
 /// The time in UTC with milliseconds; `None` where the calendar has no words for it, which a
 /// directory's time may well be.
-fn rfc3339(time: SystemTime) -> Option<String> {
+pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     (since.as_secs() < YEAR_10000).then(|| humantime::format_rfc3339_millis(time).to_string())
 }

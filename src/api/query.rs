@@ -1,5 +1,6 @@
 //! The query string: which parameters a route takes, and what they may be.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::extract::Query as Pairs;
@@ -14,6 +15,9 @@ use crate::name::ConsumerName;
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(300);
 /// How long a request waits that does not say.
 pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+/// How often the page may load itself again, in seconds: more often nobody can read it.
+const REFRESH: RangeInclusive<u32> = 5..=3600;
 
 /// How values are put into JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,6 +141,19 @@ pub(super) fn repeated(uri: &Uri, name: &str) -> Result<Vec<String>, Problem> {
     pairs(uri)?.into_iter().map(value).collect()
 }
 
+/// After how many seconds the page is to load itself again, if at all.
+pub(super) fn refresh(uri: &Uri) -> Result<Option<u32>, Problem> {
+    let values = repeated(uri, "refresh")?;
+    let Some(text) = values.last() else { return Ok(None) };
+    let seconds = text.parse().ok().filter(|seconds| REFRESH.contains(seconds));
+    seconds.map(Some).ok_or_else(|| {
+        let (text, least, most) = (shown(text), REFRESH.start(), REFRESH.end());
+        Problem::query(format!(
+            "parameter `refresh` is {text}; {least} to {most} seconds are allowed"
+        ))
+    })
+}
+
 /// Refuses every parameter.
 pub(super) fn none(uri: &Uri) -> Result<(), Problem> {
     match pairs(uri)?.first() {
@@ -213,6 +230,19 @@ mod tests {
             assert_eq!(wait(&format!("after=x&timeout={text}")).1, millis, "{text}");
         }
         assert_eq!(wait("timeout=1m%2030s&after=x%2Fy"), ("x/y".to_owned(), 90_000));
+    }
+
+    #[test]
+    fn refresh_is_a_number_of_seconds_that_leaves_time_to_read() {
+        let refresh = |query: &str| refresh(&format!("/?{query}").parse().unwrap());
+        assert_eq!(refresh("").unwrap(), None);
+        assert_eq!(refresh("refresh=5").unwrap(), Some(5));
+        assert_eq!(refresh("refresh=3600").unwrap(), Some(3600));
+        for query in ["refresh=4", "refresh=3601", "refresh=", "refresh=10%3Burl%3D/x", "reload=5"]
+        {
+            let text = format!("{:?}", refresh(query).unwrap_err());
+            assert!(text.contains("5 to 3600") || text.contains("takes: refresh"), "{text}");
+        }
     }
 
     #[test]

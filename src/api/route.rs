@@ -9,7 +9,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, put};
 
 use super::problem::Problem;
-use super::{Api, adoption, events, probe, volume};
+use super::{Api, adoption, events, page, probe, volume};
 
 /// The methods of every route but one.
 const READ: &[Method] = &[Method::GET, Method::HEAD];
@@ -26,6 +26,7 @@ pub(super) enum Route {
     Adoptions,
     Adoption,
     Consumer,
+    Page,
     Live,
     Ready,
     Metrics,
@@ -38,12 +39,12 @@ pub(super) enum Route {
 pub(super) enum Face {
     /// The Unix socket: all routes.
     Socket,
-    /// The TCP port: health and metrics.
+    /// The TCP port: health, metrics and the status page.
     Port,
 }
 
 impl Route {
-    pub(super) const COUNT: usize = 11;
+    pub(super) const COUNT: usize = 12;
     /// The routes that exist.
     pub(super) const ALL: [Self; Self::COUNT - 1] = [
         Self::List,
@@ -53,6 +54,7 @@ impl Route {
         Self::Adoptions,
         Self::Adoption,
         Self::Consumer,
+        Self::Page,
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -68,6 +70,7 @@ impl Route {
             Self::Adoptions => "/v1/adoptions",
             Self::Adoption => "/v1/adoptions/{name}",
             Self::Consumer => "/v1/adoptions/{name}/{consumer}",
+            Self::Page => "/",
             Self::Live => "/livez",
             Self::Ready => "/readyz",
             Self::Metrics => "/metrics",
@@ -81,6 +84,7 @@ impl Route {
         match path {
             "/v1/secrets" => Self::List,
             "/v1/events" => Self::Events,
+            "/" => Self::Page,
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
@@ -118,6 +122,7 @@ impl Route {
             Self::Adoptions => get(adoption::list),
             Self::Adoption => get(adoption::get),
             Self::Consumer => put(adoption::put).delete(adoption::delete),
+            Self::Page => get(page::page),
             Self::Live => get(probe::live),
             Self::Ready => get(probe::ready),
             Self::Metrics => get(probe::metrics),
@@ -133,8 +138,8 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<(&'a str, Option<&'a str>)> 
     (!name.is_empty() && rest != Some("")).then_some((name, rest))
 }
 
-/// Whether what lies at this path needs the token and must not be stored: all of `/v1`, also where
-/// there is no route.
+/// Whether what lies at this path is for the socket alone, needs the token and must not be stored:
+/// all of `/v1`, also where there is no route.
 pub(super) fn is_private(path: &str) -> bool {
     path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -172,6 +177,9 @@ mod tests {
             ("/v1/secrets/db/a/b", Route::Key),
             ("/v1/events", Route::Events),
             ("/livez", Route::Live),
+            ("/", Route::Page),
+            ("//", Route::Unmatched),
+            ("", Route::Unmatched),
             ("/v1/adoptions", Route::Adoptions),
             ("/v1/adoptions/db", Route::Adoption),
             ("/v1/adoptions/db/web", Route::Consumer),
@@ -195,7 +203,7 @@ mod tests {
         let open = Route::ALL.into_iter().filter(|route| route.is_on(Face::Port));
         assert_eq!(
             open.map(Route::template).collect::<Vec<_>>(),
-            ["/livez", "/readyz", "/metrics"]
+            ["/", "/livez", "/readyz", "/metrics"]
         );
     }
 

@@ -55,7 +55,9 @@ impl Site {
         B: HttpBody<Error: Into<BoxError>>,
     {
         let path = request.uri().path();
-        let (route, is_private) = (Route::of(path), route::is_private(path));
+        let route = Route::of(path);
+        // The page tells names, as the list does; the token keeps both from the same clients.
+        let is_private = route::is_private(path) || route == Route::Page;
         let response = async {
             self.admit(&request, is_private)?;
             let request = self.with_body(request, route).await?;

@@ -16,6 +16,7 @@ use crate::store::Publisher;
 mod access;
 mod adoption;
 mod limits;
+mod page;
 mod reads;
 mod streams;
 mod waits;

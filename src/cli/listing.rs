@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Exit, Failure};
 use crate::client::{Answer, Client, ClientError};
+use crate::duration::largest_unit;
 use crate::name::VolumeName;
 
 /// The route of the listing.
@@ -50,6 +51,15 @@ pub(crate) struct Entry {
     pub(crate) detail: Option<String>,
     pub(crate) watch: String,
     pub(crate) adoption: Option<Counts>,
+    #[serde(default)]
+    pub(crate) certificates: Vec<Certificate>,
+}
+
+/// A key that has a certificate.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) key: String,
+    pub(crate) not_after: String,
 }
 
 /// How many consumers use the current revision.
@@ -100,13 +110,21 @@ pub(crate) fn time(text: &str) -> Option<SystemTime> {
 pub(crate) fn age(text: Option<&str>, now: SystemTime) -> String {
     let Some(time) = text.and_then(time) else { return String::new() };
     // A clock that was set back makes the future "now".
-    let seconds = now.duration_since(time).unwrap_or_default().as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..86_400 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
+    rough(now.duration_since(time).unwrap_or_default())
+}
+
+/// How long there is until a time, in the largest unit; or since when it has passed.
+pub(crate) fn left(text: &str, now: SystemTime) -> String {
+    let Some(time) = time(text) else { return String::new() };
+    match time.duration_since(now) {
+        Ok(left) if !left.is_zero() => rough(left),
+        _ => format!("expired {} ago", rough(now.duration_since(time).unwrap_or_default())),
     }
+}
+
+fn rough(duration: Duration) -> String {
+    let (count, unit) = largest_unit(duration);
+    format!("{count}{unit}")
 }
 
 #[cfg(test)]
@@ -128,5 +146,19 @@ mod tests {
             assert_eq!(age(Some(then), now), expected, "{then}");
         }
         assert_eq!(age(None, now), "");
+    }
+
+    #[test]
+    fn what_is_left_ends_at_the_moment_of_expiry() {
+        let now = time("2026-11-22T10:00:00Z").unwrap();
+        for (then, expected) in [
+            ("2027-02-21T03:31:50.000Z", "90d"),
+            ("2026-11-22T10:00:01Z", "1s"),
+            ("2026-11-22T10:00:00Z", "expired 0s ago"),
+            ("2026-11-20T09:00:00Z", "expired 2d ago"),
+            ("never", ""),
+        ] {
+            assert_eq!(left(then, now), expected, "{then}");
+        }
     }
 }

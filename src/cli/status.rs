@@ -20,6 +20,8 @@ the directory holds something that is not acceptable, `waiting` has had nothing 
 It ends with 0 where every volume is current, otherwise with 1. WRITTEN is how long ago the
 contents were written to the volume, ADOPTED how many of the known consumers use them.
 
+Certificates, where there are any: EXPIRES and LEFT are of the first one under each key.
+
 Targets, where there are any: `idle` knows of every rotation, `pending` is about to be told, `held`
 cannot take the signal yet, `failing` is tried again. REVISION and TOLD are of the last success.";
 
@@ -56,6 +58,10 @@ async fn status(
         writeln!(out)?;
     } else {
         table(&listing, now).print(out)?;
+        if listing.secrets.iter().any(|entry| !entry.certificates.is_empty()) {
+            writeln!(out)?;
+            certificates(&listing, now).print(out)?;
+        }
         if !listing.targets.is_empty() {
             writeln!(out)?;
             targets(&listing, now).print(out)?;
@@ -98,6 +104,18 @@ fn table(listing: &Listing, now: SystemTime) -> Table<9> {
 fn adopted(entry: &Entry) -> String {
     let Some(Counts { adopted, consumers }) = &entry.adoption else { return String::new() };
     format!("{adopted}/{consumers}")
+}
+
+fn certificates(listing: &Listing, now: SystemTime) -> Table<4> {
+    let mut table = Table::new(["CERTIFICATE", "VOLUME", "EXPIRES", "LEFT"]);
+    for entry in &listing.secrets {
+        for certificate in &entry.certificates {
+            let (key, not_after) = (certificate.key.clone(), certificate.not_after.clone());
+            let left = listing::left(&not_after, now);
+            table.row([key, entry.name.clone(), not_after, left]);
+        }
+    }
+    table
 }
 
 fn targets(listing: &Listing, now: SystemTime) -> Table<7> {
@@ -164,6 +182,20 @@ mod tests {
         let (exit, out) = shown(&[GOOD, HELD]).await;
         assert_eq!(exit, Exit::Negative);
         let expected = "poll     -        missing_key: required but not there: tls.crt (for 10s)\n";
+        assert!(out.ends_with(expected), "{out}");
+    }
+
+    #[tokio::test]
+    async fn certificates_stand_in_a_table_of_their_own_where_there_are_any() {
+        let (_, out) = shown(&[GOOD]).await;
+        assert!(!out.contains("CERTIFICATE"), "{out}");
+        let with = HELD.replace(
+            r#""watch""#,
+            r#""certificates":[{"key":"tls.crt","not_after":"2027-02-21T03:31:50.000Z"}],"watch""#,
+        );
+        let (_, out) = shown(&[GOOD, &with]).await;
+        let expected = "\n\nCERTIFICATE  VOLUME  EXPIRES                   LEFT\n\
+                        tls.crt      web     2027-02-21T03:31:50.000Z  90d\n";
         assert!(out.ends_with(expected), "{out}");
     }
 

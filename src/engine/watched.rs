@@ -311,6 +311,7 @@ impl Watched {
         self.hints.set_atomic(layout == Layout::Atomic);
         self.metrics.published(&self.current, by);
         self.metrics.version(before.version(), self.current.version());
+        self.metrics.certificates(before.certificates(), self.current.certificates());
         // Last, so that whoever is woken finds everything said.
         self.publisher.wake();
         // They are in more of a hurry than what is left to do here.

@@ -60,6 +60,12 @@ impl Board {
         Self { name, kind, volumes, standing: Mutex::default() }
     }
 
+    /// A board that stays as it is.
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str, volumes: Vec<VolumeName>, standing: Standing) -> Self {
+        Self { name: name.into(), kind: "exec", volumes, standing: Mutex::new(standing) }
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         self.lock().clone()
     }

@@ -68,9 +68,15 @@ fn value_leaves_only_where_it_was_asked_for() {
             canary.assert_absent(file, &of_process(&sidecar.process, file));
         }
         canary.assert_absent("the metrics", &sidecar.get("/metrics").text());
+        let bearer = format!("authorization: Bearer {}\r\n", canary.text);
+        let page = sidecar.get_with("/", &bearer).text();
+        assert!(page.contains("password") && page.contains("broken.crt"), "not the page: {page}");
+        canary.assert_absent("the page", &page);
+        canary.assert_absent("the page without the token", &sidecar.get("/").text());
         canary.assert_absent("the readiness", &sidecar.get("/readyz").text());
         let (_, log) = sidecar.stop();
         assert!(log.contains("DEBUG"), "not talkative: {log}");
+        assert!(log.contains("a certificate cannot be read"), "{log}");
         canary.assert_absent("the log", &log);
     }
     for output in outputs.into_iter().flatten() {
@@ -106,7 +112,14 @@ fn exercise(
     printed.push(client(&["status"]));
     std::os::unix::fs::symlink("/etc/hostname", data.join("link")).unwrap();
     fs::write(data.join("line\nbreak"), value).unwrap();
-    writer.write(Payload::new().with("password", value)).unwrap();
+    // What looks like a certificate is looked into.
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{value}\n-----END CERTIFICATE-----\n");
+    writer.write(Payload::new().with("password", value).with("broken.crt", pem)).unwrap();
+    eventually("what looks like a certificate is served", || {
+        let answer = sidecar.get_with("/v1/secrets/db/broken.crt", &bearer);
+        (answer.status == 200).then_some(())
+    });
+    printed.push(client(&["status"]));
     printed.push(client(&["get", "db", "nothing"]));
     printed.push(client(&["get", "nothing"]));
     printed.push(client(&["wait", "db", "--after", "x.1", "--timeout", "1s"]));

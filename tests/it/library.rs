@@ -223,3 +223,29 @@ fn metrics_go_into_the_registry_of_the_app() {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
 }
+
+#[test]
+fn expiry_of_a_certificate_is_a_series_for_as_long_as_there_is_one() {
+    const SOON: &str = include_str!("../../src/certificate/data/ec-v3.pem");
+    const LATE: &str = include_str!("../../src/certificate/data/ec-2059.pem");
+    let series = |key: &str| {
+        format!(r#"secretwatch_certificate_not_after_timestamp_seconds{{key="{key}",volume="db"}}"#)
+    };
+    let mount = Mount::new();
+    mount.rotate(&[("ca.crt", LATE), ("tls.crt", SOON), ("tls.key", "-----BEGIN X-----")]);
+    let mut watch = Watch::open(&mount.path(), (Detector::Auto, NEVER));
+    let snapshot = watch.next();
+    let keys: Vec<_> = snapshot.certificates().iter().map(|found| found.key.as_str()).collect();
+    assert_eq!(keys, ["ca.crt", "tls.crt"]);
+    assert_eq!(watch.metric(&series("ca.crt")), Some(2_832_204_711.0));
+    assert_eq!(watch.metric(&series("tls.crt")), Some(1_826_940_710.0));
+    assert_eq!(watch.metric(&series("tls.key")), None);
+    mount.rotate(&[("ca.crt", "none any more"), ("tls.crt", LATE)]);
+    watch.next();
+    assert_eq!(watch.metric(&series("ca.crt")), None);
+    assert_eq!(watch.metric(&series("tls.crt")), Some(2_832_204_711.0));
+    mount.rotate(&[("ca.crt", LATE)]);
+    watch.next();
+    assert_eq!(watch.metric(&series("ca.crt")), Some(2_832_204_711.0));
+    assert_eq!(watch.metric(&series("tls.crt")), None);
+}

@@ -219,7 +219,9 @@ fn metrics_port_never_serves_values() {
     assert!(ask("/metrics").contains("secretwatch_build_info{mode=\"serve\""));
     assert!(ask("/metrics").contains("process_resident_memory_bytes"));
     assert!(ask("/readyz").starts_with("HTTP/1.1 200"));
-    for target in ["/v1/secrets", "/v1/secrets/db", "/v1/secrets/db/k", "/v1/events"] {
+    let page = ask("/");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<code>k</code>"), "{page}");
+    for target in ["/v1/secrets", "/v1/secrets/db", "/v1/secrets/db/k", "/v1/events", "/db/k"] {
         assert!(ask(target).starts_with("HTTP/1.1 404"), "{target}");
     }
 }

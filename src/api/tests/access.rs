@@ -76,7 +76,7 @@ fn token_file_without_a_token_fails_the_bind() {
     assert!(!options.socket.path.exists());
 }
 
-async fn tcp_get(fixture: &Fixture, path: &str) -> String {
+pub(super) async fn tcp_get(fixture: &Fixture, path: &str) -> String {
     let mut stream = TcpStream::connect(fixture.metrics_addr.unwrap()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -90,8 +90,9 @@ async fn tcp_port_serves_health_and_metrics_and_never_values() {
     let fixture =
         Fixture::with(|options| options.metrics_addr = Some(([127, 0, 0, 1], 0).into()), |_| {});
     fixture.publish(1, &[("user", "canary")]);
-    for path in ["/livez", "/readyz", "/metrics"] {
-        assert!(tcp_get(&fixture, path).await.starts_with("HTTP/1.1 200"), "{path}");
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
+        let text = tcp_get(&fixture, path).await;
+        assert!(text.starts_with("HTTP/1.1 200") && !text.contains("canary"), "{path}: {text}");
     }
     for path in ["/v1/secrets", "/v1/secrets/db", "/v1/secrets/db/user", "/v1/events"] {
         let text = tcp_get(&fixture, path).await;

@@ -2,6 +2,7 @@
 
 use super::*;
 use connection::{HEAD_TIME, IDLE_TIME, MAX_HEAD_BYTES, RESPONSE_TIME, STALL_TIME};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Waits for the other end to close, and says how long that took.
@@ -171,6 +172,47 @@ async fn refused_clients_hold_nothing() {
     }
     assert!(before.elapsed() <= Duration::from_secs(1) + Duration::from_millis(3));
     assert_eq!(only.get("/livez").await.code, 200);
+}
+
+#[tokio::test]
+async fn idle_clients_of_the_tcp_port_make_room_and_the_oldest_first() {
+    let fixture =
+        Fixture::with(|options| options.metrics_addr = Some(([127, 0, 0, 1], 0).into()), |_| {});
+    let address = fixture.metrics_addr.unwrap();
+    let mut idle = Vec::new();
+    for place in 0..MAX_TCP_CONNECTIONS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Some have asked, some have begun to ask, some have said nothing.
+        let said: &[u8] = match place % 3 {
+            0 => b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
+            1 => b"GET /li",
+            _ => b"",
+        };
+        stream.write_all(said).await.unwrap();
+        if place % 3 == 0 {
+            assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
+        }
+        idle.push(stream);
+    }
+    for _ in 0..3 {
+        let answer = access::tcp_get(&fixture, "/livez").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // The one who asked last is still welcome.
+    let last = idle.last_mut().unwrap();
+    last.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut metrics = String::new();
+    last.read_to_string(&mut metrics).await.unwrap();
+    let line = r#"secretwatch_api_denied_total{reason="connections"} 1"#;
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains(line), "{metrics}");
+    let mut ended = 0;
+    for stream in &idle {
+        let read = stream.try_read(&mut [0; 1]);
+        ended += usize::from(
+            !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        );
+    }
+    assert_eq!(ended, 2, "the one that made room, and the one that was answered last");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn what_is_not_there_is_a_404_that_helps() {
     let answer = fixture.get("/v1/secrets/db/nope").await;
     assert_eq!((answer.code, answer.error().as_str()), (404, "unknown_key"));
     assert!(answer.message().contains("nope"), "{}", answer.message());
-    for path in ["/", "/v1", "/v1/", "/v2/secrets", "/v1/secrets/", "/v1/secrets/db/", "/metrics/"]
+    for path in ["//", "/v1", "/v1/", "/v2/secrets", "/v1/secrets/", "/v1/secrets/db/", "/metrics/"]
     {
         let answer = fixture.get(path).await;
         assert_eq!((answer.code, answer.error().as_str()), (404, "unknown_path"), "{path}");
