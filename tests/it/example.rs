@@ -48,3 +48,36 @@ fn settings_commented_out_in_the_example_are_accepted_too() {
         assert!(text.contains(&format!("\n{name} = ")), "{name} is not in the example");
     }
 }
+
+/// The soak at work, for a moment: it has to see all that it waits for, whatever the machine does
+/// beside it. How long it runs for the sake of what it finds is for whoever calls it.
+#[test]
+fn soak_of_a_moment_loses_nothing() {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--locked", "--example", "soak"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.args(["--", "--seconds", "2", "--seed", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}\n{}", stdout(&output), stderr(&output));
+    let text = stdout(&output);
+    let rounds = text.lines().find_map(|line| line.strip_prefix("rounds")).map(str::trim);
+    assert_eq!(rounds, Some("2"), "{text}");
+}
+
+#[test]
+fn soak_says_what_is_wrong_with_its_command_line() {
+    // The message of the failing command, not of `cargo`, comes first.
+    for (words, expected) in [
+        (&["--seconds", "0"][..], "a number from 1 to"),
+        (&["--seconds", "many"], "not a number"),
+        (&["--seconds"], "needs a number"),
+        (&["--minutes", "1"], "is not known"),
+    ] {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--quiet", "--locked", "--example", "soak", "--"]).args(words);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
