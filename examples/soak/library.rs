@@ -1,6 +1,7 @@
 //! Readers in this process.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use secretwatch::{Detector, Secrets, Snapshot, VolumeOptions};
@@ -18,13 +19,36 @@ const LOOKERS: usize = 2;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const OFTEN: Duration = Duration::from_millis(20);
 
-/// Opens all volumes twice, once by inotify and once by the poll, and reads from several threads.
-pub fn start(world: &'static World) {
-    read(world, "library by inotify", Detector::Auto, NEVER);
-    read(world, "library by poll", Detector::Poll, OFTEN);
+/// How long a thread that waits may take to see that all is over.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The threads that read. They end when all is over.
+pub struct Library(Vec<JoinHandle<()>>);
+
+impl Library {
+    /// Opens all volumes twice, once by inotify and once by the poll, and reads from several threads.
+    pub fn start(world: &'static World) -> Self {
+        let mut threads = read(world, "library by inotify", Detector::Auto, NEVER);
+        threads.extend(read(world, "library by poll", Detector::Poll, OFTEN));
+        Self(threads)
+    }
+
+    /// Waits until nothing looks at the volumes any more: while they are removed file by file, with
+    /// `..data` still there, nobody could tell what is left of a set from a whole one.
+    pub fn join(self) {
+        for thread in self.0 {
+            thread.join().unwrap();
+        }
+    }
 }
 
-fn read(world: &'static World, name: &'static str, detector: Detector, interval: Duration) {
+fn read(
+    world: &'static World,
+    name: &'static str,
+    detector: Detector,
+    interval: Duration,
+) -> Vec<JoinHandle<()>> {
+    let mut threads = Vec::new();
     let mut builder = Secrets::builder();
     for volume in volumes() {
         let options = VolumeOptions::new(world.volume(volume)).named(volume).require(REQUIRED);
@@ -35,17 +59,19 @@ fn read(world: &'static World, name: &'static str, detector: Detector, interval:
     for volume in volumes() {
         let mut witness = Witness::new(world, format!("{name} waits"), volume);
         let mut changes = secrets.volume(volume).unwrap().changes_and_current();
-        std::thread::spawn(move || {
-            while let Ok(snapshot) = changes.changed_blocking() {
-                saw(&mut witness, &snapshot);
+        threads.push(std::thread::spawn(move || {
+            while !world.is_over() {
+                if let Some(snapshot) = changes.changed_timeout(PATIENCE).unwrap() {
+                    saw(&mut witness, &snapshot);
+                }
             }
-        });
+        }));
     }
     for looker in 0..LOOKERS {
         let of = |volume| Witness::new(world, format!("{name} looks {looker}"), volume);
         let mut witnesses: Vec<_> = volumes().map(of).collect();
         let secrets = secrets.clone();
-        std::thread::spawn(move || {
+        threads.push(std::thread::spawn(move || {
             while !world.is_over() {
                 for witness in &mut witnesses {
                     let volume = secrets.volume(witness.volume()).unwrap();
@@ -53,8 +79,9 @@ fn read(world: &'static World, name: &'static str, detector: Detector, interval:
                     pause(PACE);
                 }
             }
-        });
+        }));
     }
+    threads
 }
 
 fn saw(witness: &mut Witness, snapshot: &Arc<Snapshot>) {

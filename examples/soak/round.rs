@@ -43,7 +43,7 @@ pub fn run_all(arguments: &Arguments) {
     desk::open(world);
     server::start(world);
     let sidecar = Sidecar::start(world);
-    library::start(world);
+    let library = library::Library::start(world);
     let mut crasher = Crasher::new(world, sidecar);
     start_readers(world, &crasher.sidecar);
 
@@ -57,7 +57,7 @@ pub fn run_all(arguments: &Arguments) {
     }
     let metrics = Metrics::of(&crasher.sidecar);
     summary::check_memory(&samples);
-    end(world, crasher);
+    end(world, crasher, library);
     summary::print(world, arguments, &samples, &metrics);
 }
 
@@ -192,12 +192,13 @@ fn is_last(world: &World, volume: &str, number: u64) -> Result<(), String> {
 }
 
 /// Ends all processes in order, and makes sure that none is left.
-fn end(world: &World, crasher: Crasher) {
+fn end(world: &World, crasher: Crasher, library: library::Library) {
     world.end();
     let Crasher { sidecar, supervisor, mut independent, .. } = crasher;
     supervisor.stop();
     sidecar.stop();
     independent.kill(false);
+    library.join();
     let left = process::children(std::process::id());
     if !left.is_empty() {
         fail(&format!("processes are left, as (pid, is a zombie): {left:?}"));
