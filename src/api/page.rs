@@ -32,7 +32,7 @@ const STYLE: &str = include_str!("page/style.css");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// Names the style by its hash; a test compares the two. The image is the one in the tab.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'sha256-WoAQJWfK6zek9b8Gk/MXI3s0IniU7AYGFZujqIAtcSg='; \
+    "default-src 'none'; style-src 'sha256-aDgrOmFqL5L9N7U2003hzY/d6U4meWvcUltWLTEv2CY='; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const HEADERS: [(HeaderName, HeaderValue); 4] = [

@@ -129,7 +129,7 @@ pub(crate) const METRICS_ADDR: Setting = Setting {
     key: Some("metrics_addr"),
     value: "HOST:PORT",
     is_list: false,
-    help: "Serve /metrics, /livez and /readyz over TCP too, never a value,\n\
+    help: "Serve /metrics, /livez, /readyz and the status page / over TCP too, never a value,\n\
            such as 0.0.0.0:9180 or [::]:9180 [default: no TCP at all]",
 };
 pub(crate) const LOG_FORMAT: Setting = Setting {
