@@ -10,7 +10,6 @@ from dashboard import Dashboard
 from stage import EXAMPLES, Prometheus, Stage, eventually, run
 
 DASHBOARD = Path("examples/grafana/dashboard.json")
-CERTIFICATE = "secretwatch_certificate_not_after_timestamp_seconds"
 READMES = [Path("examples/prometheus/README.md"), Path("examples/grafana/README.md")]
 # Queries of the READMEs that ask who is not there yet. For volume db, everybody is.
 NOBODY = ["unless on (namespace, pod) secretwatch_secret_info"]
@@ -34,8 +33,6 @@ EXPECTED = {
     "SecretwatchVersionsDiffer volume=api",
     "SecretwatchWatchDown pod=app-1 volume=again",
     "SecretwatchWatchErrors kind=other pod=app-1 volume=again",
-}
-EXPECTED_OF_CERTIFICATES = {
     "SecretwatchCertificateExpiring key=tls.crt volume=tls",
     "SecretwatchCertificateExpiryImminent key=tls.crt volume=tls",
 }
@@ -69,7 +66,7 @@ def check_alerts(prometheus, expected, keep_up):
     say(f"{len(expected)} alerts fire, and no other")
 
 
-def check_rules(prometheus, may_be_empty):
+def check_rules(prometheus):
     """Every rule can be evaluated and says what it should; every record has data."""
     rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
     for rule in rules:
@@ -77,7 +74,7 @@ def check_rules(prometheus, may_be_empty):
         if rule["health"] != "ok":
             fail(f"{name}: {rule.get('lastError')}")
         found = prometheus.query(query)
-        if rule["type"] == "recording" and not found and not may_be_empty(query):
+        if rule["type"] == "recording" and not found:
             fail(f"{name} records nothing")
         if rule["type"] == "alerting":
             check_alert(rule)
@@ -107,25 +104,23 @@ def substituted(expression, **values):
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)
 
 
-def check_dashboard(prometheus, dashboard, may_be_empty):
+def check_dashboard(prometheus, dashboard):
     count = 0
     for where, expression in dashboard.expressions():
         # All of them, and some by name as Grafana writes them.
         for values in ({}, {"namespace": "shop", "pod": "(app-0|app-1)", "job": "app"}):
             found = prometheus.query(substituted(expression, **values))
-            if not found and not may_be_empty(expression):
+            if not found:
                 fail(f"{where} shows nothing:\n{substituted(expression, **values)}")
         count += 1
     for panel in dashboard.panels():
         if panel["type"] == "table":
-            check_columns(prometheus, panel, may_be_empty)
+            check_columns(prometheus, panel)
     say(f"{count} expressions of the dashboard have data")
 
 
-def check_columns(prometheus, panel, may_be_empty):
+def check_columns(prometheus, panel):
     """Every label that a table gives a name is one of the answers."""
-    if any(may_be_empty(target["expr"]) for target in panel["targets"]):
-        return
     answers = [prometheus.query(substituted(t["expr"])) for t in panel["targets"]]
     labels = {label for answer in answers for sample in answer for label in sample["metric"]}
     for name in panel["transformations"][-1]["options"]["renameByName"]:
@@ -155,56 +150,47 @@ def check_values(prometheus, dashboard, expected, **values):
             fail(f"{title!r} is not {value}: {found}")
 
 
-def check_names(texts, metrics, may_be_absent):
+def check_names(texts, metrics):
     """Every metric that is written down somewhere is one that the sidecar has."""
     known = set(re.findall(r"^# TYPE (\w+)", metrics, re.M))
     known |= {name + end for name in known for end in ("_bucket", "_sum", "_count")}
     for where, text in texts.items():
         for name in sorted(set(re.findall(r"(?<![\w:/])secretwatch_[a-z_]+(?![\w.:])", text)) - known):
-            if not may_be_absent(name):
-                fail(f"{where} speaks of {name}, which there is not")
+            fail(f"{where} speaks of {name}, which there is not")
 
 
-def check_readmes(prometheus, may_be_empty):
+def check_readmes(prometheus):
     for readme in READMES:
         for query in re.findall(r"```promql\n(.*?)```", readme.read_text(), re.S):
             found, is_nobody = prometheus.query(query), any(part in query for part in NOBODY)
             if is_nobody and found:
                 fail(f"{readme}: this should be nobody, and is {found}:\n{query}")
-            if not is_nobody and not found and not may_be_empty(query):
+            if not is_nobody and not found:
                 fail(f"{readme} has a query without an answer:\n{query}")
 
 
 def check(stage, prometheus, dashboard, pods, crowd):
     well, troubled, _ = pods
-    has_certificates = CERTIFICATE in well.metrics()
-    expected = EXPECTED | (EXPECTED_OF_CERTIFICATES if has_certificates else set())
-
-    def may_be_empty(text):
-        return not has_certificates and CERTIFICATE in text
-
-    check_alerts(prometheus, expected, lambda: scenario.refused(troubled, 1))
+    check_alerts(prometheus, EXPECTED, lambda: scenario.refused(troubled, 1))
     for client in crowd:
         client.close()
-    check_rules(prometheus, may_be_empty)
+    check_rules(prometheus)
     check_variables(prometheus, dashboard)
-    check_dashboard(prometheus, dashboard, may_be_empty)
+    check_dashboard(prometheus, dashboard)
     check_values(prometheus, dashboard, {
         "Rotation complete": "0", "Pods scraped": "2", "Not on the newest version": "6",
         "Held or waiting": "2", "Targets not told": "2", "Consumers behind": "1",
-        "Alerts": str(len(expected)),
+        "Alerts": str(len(EXPECTED)),
     })
     check_values(prometheus, dashboard, {"Rotation complete": "1"}, pod="app-0", volume="db")
-    check_readmes(prometheus, may_be_empty)
+    check_readmes(prometheus)
     files = [DASHBOARD, EXAMPLES / "alerts.yaml", EXAMPLES / "records.yaml", *READMES]
-    check_names({file: file.read_text() for file in files}, troubled.metrics(), may_be_empty)
+    check_names({file: file.read_text() for file in files}, troubled.metrics())
     for pod in (well, troubled):
         run(["promtool", "check", "metrics"], input=pod.metrics())
     say("the metrics are as promtool wants them, and those of the examples are all there")
     scenario.heal(stage, troubled)
-    check_alerts(prometheus, expected - HEALED, lambda: None)
-    if not has_certificates:
-        print(f"!! NOT CHECKED: this binary has no {CERTIFICATE}; its alerts and panels are empty")
+    check_alerts(prometheus, EXPECTED - HEALED, lambda: None)
 
 
 def main(binary):
