@@ -1,5 +1,6 @@
 //! What `/v1/secrets` answers, as far as the commands use it. It never holds a value.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -51,15 +52,10 @@ pub(crate) struct Entry {
     pub(crate) detail: Option<String>,
     pub(crate) watch: String,
     pub(crate) adoption: Option<Counts>,
+    /// The keys that have a certificate: `key` and `not_after` of each. As maps, which are read by
+    /// code that is there anyway: a structure would take 2 KiB more of program.
     #[serde(default)]
-    pub(crate) certificates: Vec<Certificate>,
-}
-
-/// A key that has a certificate.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Certificate {
-    pub(crate) key: String,
-    pub(crate) not_after: String,
+    pub(crate) certificates: Vec<BTreeMap<String, String>>,
 }
 
 /// How many consumers use the current revision.

@@ -106,13 +106,14 @@ fn adopted(entry: &Entry) -> String {
     format!("{adopted}/{consumers}")
 }
 
-fn certificates(listing: &Listing, now: SystemTime) -> Table<4> {
-    let mut table = Table::new(["CERTIFICATE", "VOLUME", "EXPIRES", "LEFT"]);
+fn certificates(listing: &Listing, now: SystemTime) -> Table<3> {
+    let mut table = Table::new(["CERTIFICATE", "EXPIRES", "LEFT"]);
     for entry in &listing.secrets {
         for certificate in &entry.certificates {
-            let (key, not_after) = (certificate.key.clone(), certificate.not_after.clone());
-            let left = listing::left(&not_after, now);
-            table.row([key, entry.name.clone(), not_after, left]);
+            let field = |name| certificate.get(name).map_or("", String::as_str);
+            let (key, not_after) = (field("key"), field("not_after"));
+            let name = [&entry.name, "/", key].concat();
+            table.row([name, not_after.to_owned(), listing::left(not_after, now)]);
         }
     }
     table
@@ -194,8 +195,8 @@ mod tests {
             r#""certificates":[{"key":"tls.crt","not_after":"2027-02-21T03:31:50.000Z"}],"watch""#,
         );
         let (_, out) = shown(&[GOOD, &with]).await;
-        let expected = "\n\nCERTIFICATE  VOLUME  EXPIRES                   LEFT\n\
-                        tls.crt      web     2027-02-21T03:31:50.000Z  90d\n";
+        let expected = "\n\nCERTIFICATE  EXPIRES                   LEFT\n\
+                        web/tls.crt  2027-02-21T03:31:50.000Z  90d\n";
         assert!(out.ends_with(expected), "{out}");
     }
 

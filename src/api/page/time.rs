@@ -62,11 +62,11 @@ impl Hop {
 
 impl Display for Hop {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let millis = self.took.as_secs_f64() * 1000.0;
-        match millis {
-            ..10.0 => write!(f, "{millis:.1} ms"),
-            ..1_000.0 => write!(f, "{millis:.0} ms"),
-            ..60_000.0 => write!(f, "{:.1} s", millis / 1000.0),
+        let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
+        match micros {
+            ..10_000 => write!(f, "{}.{} ms", micros / 1_000, micros / 100 % 10),
+            ..1_000_000 => write!(f, "{} ms", micros / 1_000),
+            ..60_000_000 => write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
             _ => write!(f, "{}", Span(self.took)),
         }
     }
