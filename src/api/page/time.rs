@@ -64,9 +64,11 @@ impl Display for Hop {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
         match micros {
-            ..10_000 => write!(f, "{}.{} ms", micros / 1_000, micros / 100 % 10),
-            ..1_000_000 => write!(f, "{} ms", micros / 1_000),
-            ..60_000_000 => write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
+            0..10_000 => write!(f, "{}.{} ms", micros / 1_000, micros / 100 % 10),
+            10_000..1_000_000 => write!(f, "{} ms", micros / 1_000),
+            1_000_000..60_000_000 => {
+                write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
+            }
             _ => write!(f, "{}", Span(self.took)),
         }
     }
