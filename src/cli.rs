@@ -163,21 +163,41 @@ struct Cli {
     command: Command,
 }
 
+// A process runs one of them, so the arguments of the others are never made.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Watch mounted secrets and serve the current ones on a Unix socket
     Serve(serve::Serve),
+    /// Run a command, and tell it when a mounted secret has changed
     Run(run::Run),
+    /// Check the settings of `serve` and `run`, print what they mean, and start nothing
     CheckConfig(check_config::CheckConfig),
+    /// Say what will never update, why, and what to do
     Doctor(doctor::Doctor),
+    /// Print one value as it is, or all values of a volume as JSON
     Get(get::Get),
+    /// List the volumes with their revisions and the names of their keys
     List(list::List),
+    /// Show how each volume is doing, and what is wrong
     Status(status::Status),
+    /// Print a line whenever a volume is rotated
     Follow(follow::Follow),
+    /// Wait until a volume is ready, has another revision than the one given, or is adopted
     Wait(wait::Wait),
+    /// Say that an app uses a revision, for `wait --adopted`
     Adopted(adopted::Adopted),
+    /// Ask whether the sidecar is ready, or alive
     Healthcheck(healthcheck::Healthcheck),
+    /// Rotate a directory the way the kubelet rotates a mounted secret
+    ///
+    /// The directory is made if it is not there. One that holds anything else is left alone.
     Simulate(simulate::Simulate),
+    /// Watch rotations being picked up: a simulated mount, the real engine, socket and client
+    ///
+    /// Takes a few seconds, needs nothing and leaves nothing behind.
     Demo(demo::Demo),
+    /// Print completions for a shell
     Completions(completions::Completions),
 }
 
@@ -306,7 +326,8 @@ mod tests {
     #[test]
     fn every_example_in_the_help_is_a_valid_command_line() {
         let mut count = 0;
-        let root = command();
+        let mut root = command();
+        root.build();
         for sub in std::iter::once(&root).chain(root.get_subcommands()) {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter_map(|l| l.trim().strip_prefix("secretwatch ")) {
@@ -320,6 +341,18 @@ mod tests {
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
         }
         assert!(count >= 15, "{count} examples");
+    }
+
+    #[test]
+    fn arguments_do_not_change_what_a_command_is_said_to_do() {
+        let about = |root: &clap::Command| -> Vec<_> {
+            let about = |sub: &clap::Command| sub.get_about().map(ToString::to_string);
+            root.get_subcommands().map(about).collect()
+        };
+        let mut root = command();
+        let said = about(&root);
+        root.build();
+        assert_eq!(about(&root), said);
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub(crate) fn start(
     let mut readers = Vec::new();
     let mut volumes = Vec::new();
     let pace = Pace { normal: settings.poll_interval, fast: settings.poll_interval.min(FAST_POLL) };
+    let names: Vec<_> = plans.iter().map(|plan| plan.name.clone()).collect();
     for plan in plans {
         let metrics = settings.metrics.volume(plan.name.as_str());
         let initial = watched::initial_snapshot(&plan.name, &boot);
@@ -116,11 +117,14 @@ pub(crate) fn start(
         Detector::Auto => Some(watcher(&volumes, &sender, pace)),
         Detector::Poll => None,
     };
+    let metrics = settings.metrics;
     let engine = Engine { volumes, watcher, health: settings.health };
     thread::Builder::new()
         .name("secretwatch".to_owned())
         .spawn(move || engine.run(&receiver))
         .map_err(Error::thread)?;
+    // Beside the first looks, which nothing else here has to wait for.
+    names.iter().for_each(|name| metrics.start_at_zero(name.as_str()));
     Ok((EngineHandle(sender), readers))
 }
 

@@ -23,7 +23,6 @@ rotation in between would count as adopted although it is not. Give the revision
 values (`secretwatch-revision` in an answer, SECRETWATCH_REVISION in a hook) wherever there is one.
 To say it again keeps the consumer from being forgotten (see serve --adoption-expiry).";
 
-/// Say that an app uses a revision, for `wait --adopted`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Adopted {

@@ -13,7 +13,6 @@ Examples:
 
 What it prints is a file for --config that means the same.";
 
-/// Check the settings of `serve` and `run`, print what they mean, and start nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckConfig {

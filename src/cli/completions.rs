@@ -12,7 +12,6 @@ Examples:
   secretwatch completions zsh > \"${fpath[1]}/_secretwatch\"
   secretwatch completions fish > ~/.config/fish/completions/secretwatch.fish";
 
-/// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Completions {

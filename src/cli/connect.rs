@@ -10,7 +10,8 @@ use crate::client::{Client, ClientError};
 use crate::config::DEFAULT_SOCKET;
 use crate::name::{ConsumerName, VolumeName};
 
-/// Where the sidecar is, and what to show it.
+// Where the sidecar is, and what to show it. A documentation comment would become the description
+// of every subcommand that has these arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connect {
     /// Unix socket of the sidecar.

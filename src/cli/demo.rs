@@ -34,9 +34,6 @@ Examples:
   secretwatch demo
   secretwatch demo --keep";
 
-/// Watch rotations being picked up: a simulated mount, the real engine, socket and client
-///
-/// Takes a few seconds, needs nothing and leaves nothing behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Demo {

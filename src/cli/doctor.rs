@@ -36,7 +36,6 @@ It ends with 0 where there is nothing but notes, with 7 after warnings, with 1 a
 What it cannot see: how other containers mount the Secret, what the app does with it, the Secret
 itself (`immutable: true` looks like one that nobody changes), other pods of the node.";
 
-/// Say what will never update, why, and what to do
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Doctor {

@@ -27,7 +27,6 @@ The first line of a volume is its current state. A line gives the time, the volu
 revision, how long after the write it was picked up, and the keys added (+), removed (-) and
 modified (~). When the sidecar is restarted, the stream goes on by itself.";
 
-/// Print a line whenever a volume is rotated
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Follow {

@@ -20,7 +20,6 @@ Examples:
 A value is printed as it is, without a line break after it. Values are not printed to a terminal
 (exit code 6), where they would stay on the screen and in its history, unless --show is given.";
 
-/// Print one value as it is, or all values of a volume as JSON
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Get {

@@ -13,7 +13,6 @@ Examples:
 
 It ends with 0 where all is well, otherwise with 1, whatever the reason.";
 
-/// Ask whether the sidecar is ready, or alive
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Healthcheck {

@@ -13,7 +13,6 @@ Examples:
   secretwatch list
   secretwatch list --json | jq -r '.secrets[].name'";
 
-/// List the volumes with their revisions and the names of their keys
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct List {

@@ -33,7 +33,6 @@ Signals: TERM, INT, QUIT, HUP, USR1, USR2 and WINCH are passed on to the command
 --stop-grace to end; the second TERM kills at once. Orphans are reaped, as the first process of a
 container has to. HUP does not look at the volumes, as it does with serve.";
 
-/// Run a command, and tell it when a mounted secret has changed
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Run {

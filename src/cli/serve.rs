@@ -37,7 +37,6 @@ A signal is held back until the process has a handler for it. The same in the fi
 Signals: SIGTERM and SIGINT end it in order, the second one at once; SIGHUP looks at every volume
 now.";
 
-/// Watch mounted secrets and serve the current ones on a Unix socket
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {

@@ -35,9 +35,6 @@ Each rotation keeps the keys that are there, changes those that are given and re
 are to be removed. A line of --stdin, {\"key\":\"<base64>\"}, is the whole of the next rotation. Values
 on the command line can be seen by every user of the machine: give real ones with --file or --stdin.";
 
-/// Rotate a directory the way the kubelet rotates a mounted secret
-///
-/// The directory is made if it is not there. One that holds anything else is left alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Simulate {

@@ -25,7 +25,6 @@ Certificates, where there are any: EXPIRES and LEFT are of the first one under e
 Targets, where there are any: `idle` knows of every rotation, `pending` is about to be told, `held`
 cannot take the signal yet, `failing` is tried again. REVISION and TOLD are of the last success.";
 
-/// Show how each volume is doing, and what is wrong
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Status {

@@ -37,7 +37,6 @@ was adopted before does not count.
 It prints the revision that is current then. A sidecar that is not there yet, or is restarted, is
 waited for. Where the time is over, it ends with 124.";
 
-/// Wait until a volume is ready, has another revision than the one given, or is adopted
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Wait {

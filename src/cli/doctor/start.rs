@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::doctor::{self, Severity, Socket, Subject, Volume};
 use crate::secrets::{self, Secrets};
 
+/// How long the doctor leaves the processors to the start.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How long the doctor waits for the volumes to become ready: a look before that would report what
 /// is just about to be mounted, and take time from what is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +26,7 @@ pub(in crate::cli) fn examine(config: &Config, secrets: &Secrets, is_serve: bool
     }
     let volumes: Vec<_> = secrets.volumes().collect();
     let started = thread::Builder::new().name("doctor".to_owned()).spawn(move || {
+        thread::sleep(PAUSE);
         wait(volumes);
         warn_of_all(&subject);
     });
