@@ -20,8 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntGaugeVec, Opts, Registry};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
@@ -44,6 +42,7 @@ mod problem;
 mod query;
 mod roster;
 mod route;
+mod scrape;
 mod site;
 mod socket;
 #[cfg(test)]
@@ -56,6 +55,7 @@ use accept::{Acceptor, Listener};
 use document::Documents;
 use peer::Policy;
 use problem::Problem;
+use scrape::Scrape;
 use site::{Denied, Face, Site};
 use socket::{SocketError, SocketFile};
 use token::{TokenError, TokenFile};
@@ -116,10 +116,6 @@ pub(crate) enum BindError {
     MetricsAddr(SocketAddr, #[source] std::io::Error),
     #[error("the operating system refuses to watch a listener")]
     Listen(#[source] std::io::Error),
-    #[error("metrics cannot be registered")]
-    Metrics(#[source] prometheus::Error),
-    #[error("metrics cannot be registered")]
-    SecretsMetrics(#[source] crate::error::Error),
 }
 
 impl BindError {
@@ -192,18 +188,14 @@ impl Bound {
     /// Starts to answer. To be called inside a tokio runtime.
     ///
     /// # Errors
-    /// Where the runtime cannot watch the listeners, or `secrets` has metrics that cannot be
-    /// registered; both are defects of the surroundings and not of a setting.
+    /// Where the runtime cannot watch the listeners, which no setting can help.
     pub(crate) fn serve(self, secrets: Secrets) -> Result<Running, BindError> {
         let (stop, stopping) = watch::channel(false);
         let unix = UnixListener::from_std(self.unix).map_err(BindError::Listen)?;
         let tcp = self.tcp.map(|(tcp, _)| TcpListener::from_std(tcp)).transpose();
         let tcp = tcp.map_err(BindError::Listen)?;
-        let registry = registry(&secrets, self.mode)?;
-        if let Some(reload) = &self.reload {
-            reload.register(&registry).map_err(BindError::Metrics)?;
-        }
-        let api = Api::new(secrets, registry, self.max_connections, stopping.clone());
+        let scrape = Scrape::new(self.mode, self.reload);
+        let api = Api::new(secrets, scrape, self.max_connections, stopping.clone());
         let api = Arc::new(Api { boards: self.boards, ..api });
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
@@ -229,17 +221,6 @@ impl Bound {
             api,
         })
     }
-}
-
-fn registry(secrets: &Secrets, mode: &str) -> Result<Registry, BindError> {
-    let registry = Registry::new();
-    secrets.register_metrics(&registry).map_err(BindError::SecretsMetrics)?;
-    let info = Opts::new("secretwatch_build_info", "What is running, and how; always 1.");
-    let info = IntGaugeVec::new(info, &["version", "mode"]).map_err(BindError::Metrics)?;
-    info.with_label_values(&[env!("CARGO_PKG_VERSION"), mode]).set(1);
-    registry.register(Box::new(info)).map_err(BindError::Metrics)?;
-    registry.register(Box::new(ProcessCollector::for_self())).map_err(BindError::Metrics)?;
-    Ok(registry)
 }
 
 /// The API at work. Dropping it cuts every connection and removes the socket.
@@ -272,7 +253,7 @@ struct Api {
     volumes: Box<[Served]>,
     /// How each target is doing.
     boards: Vec<Arc<Board>>,
-    registry: Registry,
+    scrape: Scrape,
     denied: Denied,
     /// One permit per long poll or stream.
     waiting: Arc<Semaphore>,
@@ -284,7 +265,7 @@ struct Api {
 impl Api {
     fn new(
         secrets: Secrets,
-        registry: Registry,
+        scrape: Scrape,
         max_connections: usize,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -294,7 +275,7 @@ impl Api {
             denied: Denied::new(&secrets.metrics().api_denied),
             secrets,
             boards: Vec::new(),
-            registry,
+            scrape,
             waiting: Arc::new(Semaphore::new(max_connections - reserved)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stopping,

@@ -208,6 +208,7 @@ impl Builder {
         for volume in secrets.volumes() {
             volume.wait_for_first(deadline)?;
         }
+        secrets.wait_until_started(deadline);
         Ok(secrets)
     }
 

@@ -61,6 +61,8 @@ enum Event {
     Hint(usize),
     /// Somebody asks for a look at every volume.
     LookNow,
+    /// Somebody waits until the engine has started.
+    Started(Sender<()>),
     /// The last handle is gone.
     Stop,
 }
@@ -80,6 +82,17 @@ impl EngineHandle {
     pub(crate) fn look_now(&self) {
         // It fails only where the engine has ended, which its health tells.
         let _ = self.0.send(Event::LookNow);
+    }
+
+    /// Waits until inotify has been tried for every volume, or the deadline is over.
+    pub(crate) fn wait_until_started(&self, deadline: Option<Instant>) {
+        let (sender, started) = channel();
+        // Each of these fails only where the engine has ended, which its health tells.
+        let _ = self.0.send(Event::Started(sender));
+        let _ = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            Some(left) => started.recv_timeout(left).ok(),
+            None => started.recv().ok(),
+        };
     }
 
     /// A handle to no engine, for tests that publish by themselves.
@@ -105,7 +118,6 @@ pub(crate) fn start(
     let mut readers = Vec::new();
     let mut volumes = Vec::new();
     let pace = Pace { normal: settings.poll_interval, fast: settings.poll_interval.min(FAST_POLL) };
-    let names: Vec<_> = plans.iter().map(|plan| plan.name.clone()).collect();
     for plan in plans {
         let metrics = settings.metrics.volume(plan.name.as_str());
         let initial = watched::initial_snapshot(&plan.name, &boot);
@@ -117,14 +129,11 @@ pub(crate) fn start(
         Detector::Auto => Some(watcher(&volumes, &sender, pace)),
         Detector::Poll => None,
     };
-    let metrics = settings.metrics;
     let engine = Engine { volumes, watcher, health: settings.health };
     thread::Builder::new()
         .name("secretwatch".to_owned())
         .spawn(move || engine.run(&receiver))
         .map_err(Error::thread)?;
-    // Beside the first looks, which nothing else here has to wait for.
-    names.iter().for_each(|name| metrics.start_at_zero(name.as_str()));
     Ok((EngineHandle(sender), readers))
 }
 
@@ -155,8 +164,7 @@ impl Engine {
     fn run(mut self, receiver: &Receiver<Event>) {
         let _end = EndOfHealth(Arc::clone(&self.health));
         self.health.promise(LONGEST_WORK);
-        self.arm_all();
-        self.look_at_all(FoundBy::Startup);
+        self.look_first();
         loop {
             let wait = self.next_due().saturating_duration_since(Instant::now());
             self.health.promise(wait);
@@ -184,16 +192,21 @@ impl Engine {
                 }
             }
             Event::LookNow => self.look_at_all(FoundBy::Poll),
+            // It fails only where nobody waits any more.
+            Event::Started(waiting) => drop(waiting.send(())),
             Event::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
     }
 
-    /// Each look would arm its own watch. Arming them one after the other keeps inotify's thread
-    /// awake, and waking it takes longer than a look.
-    fn arm_all(&mut self) {
+    /// Serves what is there before inotify is armed, which takes longer than the looks. The poll
+    /// arms it, and finds what has changed in between.
+    fn look_first(&mut self) {
         for volume in &mut self.volumes {
-            volume.arm(self.watcher.as_mut(), Instant::now());
+            volume.look(None, FoundBy::Startup, Instant::now());
+        }
+        for volume in &mut self.volumes {
+            volume.poll(self.watcher.as_mut(), FoundBy::Startup, Instant::now());
         }
     }
 

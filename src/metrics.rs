@@ -230,8 +230,8 @@ impl Metrics {
         families.into_iter().try_for_each(|family| registry.register(family))
     }
 
-    /// Makes what counts the outcomes of one volume be there from the start, at zero. It takes
-    /// longer than the first look, so it is not a part of [`volume`](Self::volume).
+    /// Lets whoever sees the metrics see zeros where nothing of the kind has happened to a volume.
+    /// They cost more than its first look, so nobody has them who sees no metrics.
     pub(crate) fn start_at_zero(&self, name: &str) {
         for detector in FoundBy::ALL {
             self.snapshots.with_label_values(&[name, detector.as_str()]);

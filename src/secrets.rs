@@ -89,6 +89,8 @@ impl Secrets {
     /// Where the registry already has metrics of these names, as from another watch.
     pub fn register_metrics(&self, registry: &prometheus::Registry) -> Result<(), Error> {
         self.0.metrics.register(registry).map_err(Error::metrics)?;
+        let names = self.0.entries.iter().map(|entry| entry.name.as_str());
+        names.for_each(|name| self.0.metrics.start_at_zero(name));
         let readers = self.0.entries.iter().map(|entry| entry.reader.clone()).collect();
         let gauges = Gauges::new(readers, self.0.adoption_expiry).map_err(Error::metrics)?;
         registry.register(Box::new(gauges)).map_err(Error::metrics)
@@ -97,6 +99,10 @@ impl Secrets {
     /// Asks for a look at every volume now, as SIGHUP does in the sidecar.
     pub fn look_now(&self) {
         self.0.engine.look_now();
+    }
+
+    pub(crate) fn wait_until_started(&self, deadline: Option<Instant>) {
+        self.0.engine.wait_until_started(deadline);
     }
 
     /// Whether the first snapshot of every volume has been accepted.

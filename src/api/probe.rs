@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use prometheus::TextEncoder;
 
 use super::Api;
 use super::problem::Problem;
@@ -43,7 +42,6 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let text = TextEncoder::new().encode_to_string(&api.registry.gather());
-    let text = text.map_err(|_| Problem::internal("the metrics cannot be written"))?;
+    let text = api.scrape.text(&api.secrets)?;
     Ok(([(header::CONTENT_TYPE, METRICS)], text).into_response())
 }

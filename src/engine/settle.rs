@@ -1,6 +1,7 @@
 //! Settling: when a plain directory can be believed.
 //!
-//! A plain directory has no commit point, so what is read may be half of what somebody is writing.
+//! A plain directory has no commit point, nor has a payload that changes under its `..data`, so what
+//! is read may be half of what somebody is writing.
 //! It is believed once two looks, [`SETTLE`] or more apart, have found the same.
 
 use std::time::{Duration, Instant};

@@ -119,11 +119,6 @@ impl Watched {
         [due, self.watch.next_due()].into_iter().flatten().fold(self.next_poll, Instant::min)
     }
 
-    /// Arms the watch, unless it is armed or has to wait.
-    pub(super) fn arm(&mut self, watcher: Option<&mut Watcher>, now: Instant) {
-        self.watch.arm(watcher, &self.metrics, now);
-    }
-
     /// Acts on the hints that inotify has left.
     pub(super) fn hinted(&mut self, mut watcher: Option<&mut Watcher>, now: Instant) {
         let hints = self.hints.take();
@@ -162,25 +157,25 @@ impl Watched {
             return self.look_for(due.finding, watcher, now);
         }
         if self.next_poll <= now {
-            self.poll(watcher, now);
+            self.poll(watcher, FoundBy::Poll, now);
         }
     }
 
     /// Looks only if something can have changed, which one system call tells for an atomic volume.
-    fn poll(&mut self, mut watcher: Option<&mut Watcher>, now: Instant) {
+    pub(super) fn poll(&mut self, mut watcher: Option<&mut Watcher>, by: FoundBy, now: Instant) {
+        // A watch that is armed only now could not have reported anything.
+        let is_audited = self.watch.is_armed();
+        self.watch.arm(watcher.as_deref_mut(), &self.metrics, now);
         self.next_poll = now + self.interval();
         // A look that is due already finds whatever there is, for whoever asked for it.
         if self.due.is_some() {
             return;
         }
-        // A watch that is armed only now could not have reported anything.
-        let is_audited = self.watch.is_armed();
-        self.watch.arm(watcher.as_deref_mut(), &self.metrics, now);
         if self.marker.is_some() && Marker::at(&self.plan.path) == self.marker {
             self.show_watch();
             return;
         }
-        self.look_for(Finding { by: FoundBy::Poll, is_audited }, watcher, now);
+        self.look_for(Finding { by, is_audited }, watcher, now);
     }
 
     fn interval(&self) -> Duration {
@@ -241,7 +236,11 @@ impl Watched {
             self.settling = Settling::default();
             return self.is_current(reading.layout);
         }
-        if reading.layout == Layout::Plain && !self.is_settled(&mut reading, finding, now) {
+        // The kubelet never changes what it has published. Whoever does, has no commit point.
+        let is_rewritten = self.layout == Some(reading.layout) && link == self.link;
+        if (reading.layout == Layout::Plain || is_rewritten)
+            && !self.is_settled(&mut reading, finding, now)
+        {
             return;
         }
         self.settling = Settling::default();

@@ -36,6 +36,8 @@ fn each_snapshot_is_counted_under_the_detector_that_found_it() {
         mount.rotate(&[("k", "1")]);
         let mut watch = Watch::open(&mount.path(), detector);
         watch.next();
+        // Asked for before its start is over, the engine looks after it.
+        watch.until_looked();
         mount.rotate(&[("k", "2")]);
         watch.next();
         let count = |by: &str| {
@@ -130,9 +132,11 @@ fn removed_directory_keeps_the_last_good_snapshot_until_it_is_back() {
         let mut watch = Watch::open(&mount.path(), detector);
         watch.next();
         fs::remove_dir_all(mount.path()).unwrap();
-        eventually("the volume is held", || {
-            (watch.volume.status().state == State::Holding).then_some(())
+        eventually("the absence is known", || {
+            let status = watch.volume.status();
+            (status.trouble.as_ref()?.reason == Reason::Absent).then_some(())
         });
+        assert_eq!(watch.volume.status().state, State::Holding);
         assert_eq!(watch.volume.current().get("k").unwrap().expose(), b"1");
         assert_eq!(watch.metric(r#"secretwatch_holding_last_good{volume="db"}"#), Some(1.0));
         let trouble = || watch.metric(r#"secretwatch_trouble_info{reason="absent",volume="db"}"#);

@@ -54,6 +54,7 @@ fn overflow_of_the_queue_is_looked_after() {
     let args = ["--volume", &volume("db", &mount.path()), "--poll-interval", "1h"];
     let sidecar = Sidecar::start(&args);
     sidecar.until("db/k", "1");
+    sidecar.until_watched();
     let pid = sidecar.process.pid();
     sidecar.process.signal(Signal::SIGSTOP);
     let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -137,11 +138,11 @@ fn without_inotify_the_poll_takes_over_until_there_is_some() {
         let sidecar = &limited.sidecar;
         sidecar.until("db/k", "1");
         limited.until_up(0.0);
-        mount.rotate(&[("k", "2")]);
-        sidecar.until("db/k", "2");
         let errors = format!(r#"secretwatch_watch_errors_total{{kind="{limit}",volume="db"}}"#);
         // Tried again, and said once.
         sidecar.until_metric(&errors, 2.0);
+        mount.rotate(&[("k", "2")]);
+        sidecar.until("db/k", "2");
         sidecar.until_metric(r#"secretwatch_snapshots_total{detector="poll",volume="db"}"#, 1.0);
         limited.set("128");
         limited.until_up(1.0);

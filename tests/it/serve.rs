@@ -110,6 +110,7 @@ fn client_commands_work_against_it() {
     let document: serde_json::Value = serde_json::from_str(&ok(&["get", "db"])).unwrap();
     assert_eq!(document["data"]["password"], "b25lCg==");
     assert!(ok(&["list"]).contains("db/user"));
+    sidecar.until_watched();
     assert!(ok(&["status"]).contains("inotify"));
     assert!(ok(&["status", "--json"]).contains(r#""current""#));
     ok(&["healthcheck"]);

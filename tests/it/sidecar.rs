@@ -197,6 +197,15 @@ impl Sidecar {
         });
     }
 
+    /// Waits until inotify watches every volume.
+    pub fn until_watched(&self) {
+        eventually("inotify watches every volume", || {
+            let list = self.get("/v1/secrets").json();
+            let volumes = list["secrets"].as_array()?;
+            volumes.iter().all(|volume| volume["watch"] == "inotify").then_some(())
+        });
+    }
+
     pub fn metric(&self, line: &str) -> Option<f64> {
         metric_in(&self.get("/metrics").text(), line)
     }

@@ -18,21 +18,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Examines the volumes, and for `serve` the place of the socket. inotify is not tried: the engine
-/// knows already, and says so.
+/// knows already, and says so. To be called inside a runtime.
 pub(in crate::cli) fn examine(config: &Config, secrets: &Secrets, is_serve: bool) {
     let mut subject = Subject::new(config.volumes.iter().map(Volume::from).collect());
     if is_serve && subject.is_in_pod {
         subject.socket = Some(Socket { path: config.socket.clone(), is_shared: true });
     }
     let volumes: Vec<_> = secrets.volumes().collect();
-    let started = thread::Builder::new().name("doctor".to_owned()).spawn(move || {
-        thread::sleep(PAUSE);
-        wait(volumes);
-        warn_of_all(&subject);
-    });
-    if let Err(error) = started {
-        warn!(%error, "the doctor has no thread; see secretwatch doctor");
-    }
+    // It ends with the runtime, at the latest.
+    drop(tokio::spawn(async move {
+        tokio::time::sleep(PAUSE).await;
+        let started = thread::Builder::new().name("doctor".to_owned()).spawn(move || {
+            wait(volumes);
+            warn_of_all(&subject);
+        });
+        if let Err(error) = started {
+            warn!(%error, "the doctor has no thread; see secretwatch doctor");
+        }
+    }));
 }
 
 /// Returns at the latest when the doctor's patience ends; what is wrong then is to be found.

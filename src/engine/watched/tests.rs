@@ -26,7 +26,7 @@ struct Bench {
 
 impl Bench {
     /// `hears` says whether inotify's events reach the volume.
-    fn new(hears: bool) -> Self {
+    fn unarmed(hears: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("db");
         let writer = AtomicWriter::new(&path);
@@ -46,7 +46,14 @@ impl Bench {
         let watcher = Watcher::new(hinted, wake, pace.normal);
         let now = Instant::now();
         let mut bench = Self { _root: root, writer, volume, reader, watcher, woken, registry, now };
-        bench.volume.look(Some(&mut bench.watcher), FoundBy::Startup, now);
+        bench.volume.look(None, FoundBy::Startup, now);
+        bench
+    }
+
+    /// One whose watch is armed.
+    fn new(hears: bool) -> Self {
+        let mut bench = Self::unarmed(hears);
+        bench.volume.poll(Some(&mut bench.watcher), FoundBy::Startup, bench.now);
         bench
     }
 
@@ -157,6 +164,44 @@ fn look_on_request_takes_nothing_from_the_event_that_was_there_first() {
         assert_eq!(bench.next_tick(), Duration::from_secs(30));
         assert!(bench.is_up());
     }
+}
+
+#[test]
+fn change_before_inotify_is_armed_is_found_at_once() {
+    let mut bench = Bench::unarmed(true);
+    bench.rotate("2");
+    bench.volume.poll(Some(&mut bench.watcher), FoundBy::Startup, bench.now);
+    assert_eq!(bench.served(), "2");
+    assert!(bench.is_up());
+    assert!(bench.woken.try_recv().is_err());
+}
+
+/// As `rm -r` may do it, which empties the directory before it takes the link away.
+#[test]
+fn payload_that_is_taken_away_under_its_link_is_not_believed_at_once() {
+    let mut bench = Bench::new(true);
+    bench.writer.write(Payload::new().with("k", "1").with("l", "1")).unwrap();
+    bench.hear();
+    let data = bench.writer.dir().join("..data").canonicalize().unwrap();
+    fs::remove_file(data.join("l")).unwrap();
+    bench.volume.look(Some(&mut bench.watcher), FoundBy::Poll, bench.now);
+    assert_eq!(bench.reader.current().len(), 2);
+    fs::remove_dir_all(bench.writer.dir()).unwrap();
+    for _ in 0..5 {
+        bench.next_tick();
+    }
+    assert_eq!(bench.reader.current().len(), 2);
+    assert_eq!(bench.reader.status().state, State::Holding);
+}
+
+#[test]
+fn payload_that_is_rewritten_under_its_link_is_believed_once_it_rests() {
+    let mut bench = Bench::new(true);
+    fs::write(bench.writer.dir().join("..data/k"), "2").unwrap();
+    bench.volume.look(Some(&mut bench.watcher), FoundBy::Poll, bench.now);
+    assert_eq!(bench.served(), "1");
+    assert_eq!(bench.next_tick(), SETTLE);
+    assert_eq!(bench.served(), "2");
 }
 
 #[test]
