@@ -4,7 +4,7 @@
 //! the first rotation. Most of what happens there means nothing (the kubelet reads its own files,
 //! writes a directory nobody sees yet, and every look of ours is an event too), so the filter runs
 //! in notify's callback, before anything is woken. What passes becomes a bit in the volume's
-//! [`Hints`] and at most one message to the engine; an event carries no data, it says "look again".
+//! [`Hints`] and wakes the engine at most once; an event carries no data, it says "look again".
 //! The engine clears the bits first and looks then, so a hint during a look causes another look.
 
 use std::ffi::OsStr;
@@ -61,6 +61,11 @@ impl Hints {
         HintSet(self.bits.swap(0, Ordering::SeqCst))
     }
 
+    /// Whether there is this hint and no other.
+    pub(crate) fn are_only(&self, hint: Hint) -> bool {
+        self.bits.load(Ordering::SeqCst) == hint as u8
+    }
+
     pub(crate) fn set_atomic(&self, is_atomic: bool) {
         self.is_atomic.store(is_atomic, Ordering::SeqCst);
     }
@@ -74,7 +79,8 @@ impl Hints {
     }
 }
 
-/// Turns notify's events into hints. Runs on notify's thread, so it neither blocks nor fails.
+/// Turns notify's events into hints. Runs on notify's thread, so it neither fails nor waits for
+/// anybody.
 pub(crate) struct Filter<W> {
     volumes: Vec<(PathBuf, Arc<Hints>)>,
     wake: W,

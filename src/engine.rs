@@ -1,9 +1,14 @@
-//! The engine: one thread, one loop, the only writer of the stores.
+//! The engine: the only writer of the stores.
 //!
-//! How it works. The loop waits for an [`Event`] or for the next time at which a volume wants to be
-//! looked at; a plain function then handles it. Each volume has its own state in
+//! How it works. A loop on a thread of its own waits for an [`Event`] or for the next time at which a
+//! volume wants to be looked at; a plain function then handles it. Each volume has its own state in
 //! [`Watched`](watched::Watched), which reads, judges and publishes. Nothing here can fail for good:
 //! what goes wrong is counted, said once, and tried again.
+//!
+//! Of a swap inotify's thread hears first, and waking another one takes as long as a look. So it
+//! looks itself, if the engine is at rest: whoever holds the lock is the engine for that long. It
+//! never waits for the lock, nor asks anything of inotify, which would be to wait for itself; where
+//! either would be needed, it leaves the hint to the loop.
 
 mod settle;
 mod watch;
@@ -12,8 +17,8 @@ mod watched;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,27 +130,44 @@ pub(crate) fn start(
         readers.push(reader);
         volumes.push(Watched::new(plan, Arc::clone(&boot), publisher, metrics, pace));
     }
-    let watcher = match settings.detector {
-        Detector::Auto => Some(watcher(&volumes, &sender, pace)),
-        Detector::Poll => None,
-    };
-    let engine = Engine { volumes, watcher, health: settings.health };
+    let engine = Arc::new_cyclic(|engine| {
+        let watcher = match settings.detector {
+            Detector::Auto => Some(watcher(&volumes, engine.clone(), &sender, pace)),
+            Detector::Poll => None,
+        };
+        Mutex::new(Engine { volumes, watcher, rests_until: Instant::now() })
+    });
+    let health = settings.health;
     thread::Builder::new()
         .name("secretwatch".to_owned())
-        .spawn(move || engine.run(&receiver))
+        .spawn(move || run(&engine, health, &receiver))
         .map_err(Error::thread)?;
     Ok((EngineHandle(sender), readers))
 }
 
-fn watcher(volumes: &[Watched], sender: &Sender<Event>, pace: Pace) -> Watcher {
+fn watcher(
+    volumes: &[Watched],
+    engine: Weak<Mutex<Engine>>,
+    sender: &Sender<Event>,
+    pace: Pace,
+) -> Watcher {
     let hinted: Vec<(PathBuf, Arc<Hints>)> =
         volumes.iter().map(|volume| (volume.path().to_owned(), volume.hints())).collect();
     let sender = sender.clone();
     let wake = move |index| {
-        // It fails only where the engine has ended.
-        let _ = sender.send(Event::Hint(index));
+        if !look_at_once(&engine, index) {
+            // It fails only where the engine has ended.
+            let _ = sender.send(Event::Hint(index));
+        }
     };
     Watcher::new(hinted, Arc::new(wake), pace.normal.min(RETRY_INOTIFY))
+}
+
+/// Looks at a volume on inotify's thread; `false` where the engine's loop has something to do.
+fn look_at_once(engine: &Weak<Mutex<Engine>>, index: usize) -> bool {
+    let Some(engine) = engine.upgrade() else { return true };
+    // At work, or ended by a panic: its loop will find the hint, or the lock.
+    engine.try_lock().is_ok_and(|mut engine| engine.look_at_once(index))
 }
 
 /// Tells this process from the one before it. `RandomState` is seeded by the operating system.
@@ -157,30 +179,55 @@ struct Engine {
     volumes: Vec<Watched>,
     /// `None` where only the poll is wanted.
     watcher: Option<Watcher>,
-    health: Arc<Health>,
+    /// When the loop looks around again, if nothing happens before.
+    rests_until: Instant,
+}
+
+/// The loop.
+fn run(engine: &Mutex<Engine>, health: Arc<Health>, receiver: &Receiver<Event>) {
+    let health = EndOfHealth(health);
+    health.0.promise(LONGEST_WORK);
+    let Ok(mut wait) = engine.lock().map(|mut engine| engine.begin()) else { return };
+    loop {
+        health.0.promise(wait);
+        let event = receiver.recv_timeout(wait);
+        health.0.promise(LONGEST_WORK);
+        // It is poisoned by a panic on inotify's thread, after which nothing is certain.
+        let Ok(mut engine) = engine.lock() else { return };
+        match engine.step(event) {
+            ControlFlow::Continue(next) => wait = next,
+            ControlFlow::Break(()) => return,
+        }
+    }
 }
 
 impl Engine {
-    fn run(mut self, receiver: &Receiver<Event>) {
-        let _end = EndOfHealth(Arc::clone(&self.health));
-        self.health.promise(LONGEST_WORK);
+    fn begin(&mut self) -> Duration {
         self.look_first();
-        loop {
-            let wait = self.next_due().saturating_duration_since(Instant::now());
-            self.health.promise(wait);
-            let event = receiver.recv_timeout(wait);
-            self.health.promise(LONGEST_WORK);
-            let flow = match event {
-                Ok(event) => self.handle(&event),
-                Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
-                Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
-            };
-            if flow.is_break() {
-                return;
-            }
-            // Also after an event, so that many events cannot keep the poll from looking.
-            self.tick(Instant::now());
+        self.rest()
+    }
+
+    /// Handles what has happened and does what is due; gives how long to wait.
+    fn step(&mut self, event: Result<Event, RecvTimeoutError>) -> ControlFlow<(), Duration> {
+        match event {
+            Ok(event) => self.handle(&event)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
         }
+        // Also after an event, so that many events cannot keep the poll from looking.
+        self.tick(Instant::now());
+        ControlFlow::Continue(self.rest())
+    }
+
+    fn rest(&mut self) -> Duration {
+        self.rests_until = self.next_due();
+        self.rests_until.saturating_duration_since(Instant::now())
+    }
+
+    /// Looks, and says whether the loop can rest for as long as it wanted to.
+    fn look_at_once(&mut self, index: usize) -> bool {
+        let Some(volume) = self.volumes.get_mut(index) else { return true };
+        volume.look_at_once(Instant::now()) && self.next_due() >= self.rests_until
     }
 
     fn handle(&mut self, event: &Event) -> ControlFlow<()> {

@@ -58,7 +58,7 @@
 //! | `certificate` | when the certificates among the values expire | trusts a length it reads |
 //! | `adoption` | which revision each consumer says it uses | keeps a value, or does I/O |
 //! | `store` | the current snapshot of each volume, read without a lock | publishes what was not accepted |
-//! | `engine` | one thread, one loop; the only writer | ends because something went wrong |
+//! | `engine` | one loop; the only writer | ends because something went wrong |
 //! | `changes`, `callback` | waiting for the next snapshot | misses the last one |
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
 //! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |

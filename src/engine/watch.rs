@@ -207,11 +207,12 @@ impl Watch {
         metrics: &VolumeMetrics,
         now: Instant,
     ) -> bool {
+        // Where nothing can be asked of inotify, the next look fits it.
+        let Some(watcher) = watcher else { return false };
         let wanted = if has_directories { Depth::Deep } else { Depth::Shallow };
         if std::mem::replace(&mut self.depth, wanted) == wanted || self.armed.is_none() {
             return false;
         }
-        let Some(watcher) = watcher else { return false };
         watcher.unwatch(&self.path);
         self.try_to_arm(watcher, metrics, now);
         self.show(metrics);

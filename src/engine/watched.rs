@@ -147,6 +147,21 @@ impl Watched {
         }
     }
 
+    /// Acts on a swap without asking anything of inotify; `false`, with nothing done, where that
+    /// might be needed.
+    pub(super) fn look_at_once(&mut self, now: Instant) -> bool {
+        let is_plain_swap = self.layout == Some(Layout::Atomic) && self.hints.are_only(Hint::Swap);
+        if !is_plain_swap || !self.watch.is_up() {
+            return false;
+        }
+        self.hinted(None, now);
+        if self.layout != Some(Layout::Atomic) || !self.watch.is_up() {
+            // The poll arms what has to be armed.
+            self.next_poll = now;
+        }
+        true
+    }
+
     /// Does what is due: the look after settling, the audit, the poll.
     pub(super) fn tick(&mut self, mut watcher: Option<&mut Watcher>, now: Instant) {
         if self.watch.tick(watcher.as_deref_mut(), &self.metrics, now) {

@@ -141,6 +141,30 @@ fn event_proves_that_inotify_hears_again() {
     assert_eq!(bench.next_tick(), Duration::from_secs(30));
 }
 
+#[test]
+fn swap_is_looked_at_by_whoever_hears_of_it() {
+    let mut bench = Bench::new(true);
+    bench.rotate("2");
+    bench.woken.recv_timeout(DEADLINE).expect("an event");
+    assert!(bench.volume.look_at_once(bench.now));
+    assert_eq!(bench.served(), "2");
+    assert!(!bench.volume.look_at_once(bench.now), "there is nothing any more");
+    assert_eq!(bench.next_tick(), Duration::from_secs(30));
+}
+
+#[test]
+fn what_may_need_another_watch_is_left_to_the_loop() {
+    let mut bench = Bench::new(true);
+    fs::rename(bench.writer.dir(), bench.writer.dir().with_extension("old")).unwrap();
+    bench.woken.recv_timeout(DEADLINE).expect("an event");
+    assert!(!bench.volume.look_at_once(bench.now));
+    bench.volume.hinted(Some(&mut bench.watcher), bench.now);
+    bench.rotate("2");
+    bench.next_tick();
+    assert_eq!(bench.served(), "2");
+    assert!(bench.is_up());
+}
+
 /// The touch is taken, and the look that it asks for is overtaken by one on request.
 #[test]
 fn look_on_request_takes_nothing_from_the_event_that_was_there_first() {
