@@ -12,8 +12,10 @@ mod find;
 mod signal;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,7 +26,8 @@ use thiserror::Error;
 pub(crate) use find::{Which, find};
 pub(crate) use signal::{SignalName, parse_signal};
 
-/// Room for the whole of `/proc/<pid>/status`, which is then read at once.
+/// Room for the whole of `/proc/<pid>/status`, which is then read at once, unless the process is in
+/// hundreds of groups.
 const STATUS_BYTES: usize = 4096;
 
 /// Why a process was not signalled.
@@ -65,6 +68,9 @@ pub(crate) enum Disposition {
 pub(crate) struct Process {
     pid: i32,
     fd: OwnedFd,
+    /// Its `/proc/<pid>/status`, once that was asked for. An open one never becomes another
+    /// process's.
+    status: OnceLock<File>,
 }
 
 impl Process {
@@ -82,7 +88,7 @@ impl Process {
             Errno::NOSYS => ProcessError::NoPidfd,
             errno => ProcessError::Io { pid, source: errno.into() },
         })?;
-        let process = Self { pid, fd };
+        let process = Self { pid, fd, status: OnceLock::new() };
         if process.is_alive() { Ok(process) } else { Err(ProcessError::Gone(pid)) }
     }
 
@@ -135,15 +141,24 @@ impl Process {
     }
 
     fn status(&self) -> Result<String, ProcessError> {
-        let mut text = String::with_capacity(STATUS_BYTES);
-        let read = File::open(format!("/proc/{}/status", self.pid))
-            .and_then(|mut file| file.read_to_string(&mut text));
+        let read = self.status_file().and_then(read_whole);
         // Load-bearing: only now is it known whose status that was.
         if !self.is_alive() {
             return Err(ProcessError::Gone(self.pid));
         }
-        read.map_err(|source| ProcessError::Io { pid: self.pid, source })?;
-        Ok(text)
+        let text = read.map_err(|source| ProcessError::Io { pid: self.pid, source })?;
+        // The names in it may be in any encoding; what is asked for is not.
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn status_file(&self) -> io::Result<&File> {
+        match self.status.get() {
+            Some(file) => Ok(file),
+            None => {
+                let file = File::open(format!("/proc/{}/status", self.pid))?;
+                Ok(self.status.get_or_init(|| file))
+            }
+        }
     }
 
     fn not_permitted(&self) -> ProcessError {
@@ -152,6 +167,18 @@ impl Process {
         let ours = nix::unistd::geteuid().as_raw();
         ProcessError::NotPermitted { pid: self.pid, theirs, ours }
     }
+}
+
+fn read_whole(file: &File) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; STATUS_BYTES];
+    let mut filled = file.read_at(&mut text, 0)?;
+    // The kernel gives all there is, unless there is no more room.
+    while filled == text.len() {
+        text.resize(2 * filled, 0);
+        filled += file.read_at(&mut text[filled..], filled.try_into().unwrap_or(u64::MAX))?;
+    }
+    text.truncate(filled);
+    Ok(text)
 }
 
 /// Sends `signal` if the process has a handler for it, and never otherwise.

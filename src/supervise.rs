@@ -111,6 +111,8 @@ pub(crate) struct Supervisor {
 /// The child, and the revisions of all volumes that it was started with.
 struct Current {
     child: Child,
+    /// Taken hold of when it is first to be signalled for new values.
+    process: Option<Process>,
     revisions: Vec<String>,
 }
 
@@ -294,8 +296,8 @@ impl Supervisor {
         match self.config.on_rotation {
             OnRotation::Nothing => answer(request, Ok(())),
             OnRotation::Signal(signal) => {
-                let told = match &self.current {
-                    Some(current) => tell(&current.child, signal),
+                let told = match &mut self.current {
+                    Some(current) => tell(current, signal),
                     None => Err(Undelivered::Failed("there is no child".to_owned())),
                 };
                 answer(request, told);
@@ -408,18 +410,22 @@ impl Supervisor {
         let child = self.reaper.spawn(&mut command);
         let child = child.map_err(|error| SuperviseError::Spawn(program.clone(), error))?;
         info!(pid = child.pid.as_raw(), program = %program.display(), "started the child");
-        Ok(Current { child, revisions: revisions(&snapshots) })
+        Ok(Current { child, process: None, revisions: revisions(&snapshots) })
     }
 }
 
 /// Signals the child if it handles the signal.
-fn tell(child: &Child, signal: Signal) -> Result<(), Undelivered> {
-    let process = Process::open(child.pid.as_raw())?;
+fn tell(current: &mut Current, signal: Signal) -> Result<(), Undelivered> {
+    let process = match current.process.take() {
+        Some(process) => process,
+        None => Process::open(current.child.pid.as_raw())?,
+    };
     // Reaped before the pidfd was opened: then the pidfd may be of another process.
-    if child.has_ended() {
+    if current.child.has_ended() {
         return Err(Undelivered::Failed("the child has ended".to_owned()));
     }
-    signal_if_handled(&process, signal)?;
+    let process = current.process.insert(process);
+    signal_if_handled(process, signal)?;
     info!(signal = %SignalName(signal), pid = process.pid(), "signalled the child for new values");
     Ok(())
 }

@@ -147,3 +147,20 @@ fn other_user_is_named_with_what_to_do() {
     assert!(text.contains("uid 0") && text.contains("uid 65534"), "{text}");
     assert!(text.ends_with("give both the same uid"), "{text}");
 }
+
+#[test]
+fn process_with_a_name_that_is_no_text_is_examined_all_the_same() {
+    let script = r"trap : HUP; printf '\377' >/proc/$$/comm; echo ready; read line";
+    let running = Running::shell(script);
+    let process = Process::open(running.pid()).unwrap();
+    assert_eq!(process.disposition(Signal::SIGHUP).unwrap(), Disposition::Handled);
+}
+
+#[test]
+fn status_of_any_length_is_read_to_its_end() {
+    for length in [0, 1, STATUS_BYTES - 1, STATUS_BYTES, STATUS_BYTES + 1, 5 * STATUS_BYTES] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), vec![b'x'; length]).unwrap();
+        assert_eq!(read_whole(file.as_file()).unwrap().len(), length);
+    }
+}
