@@ -251,11 +251,8 @@ impl Watched {
             self.settling = Settling::default();
             return self.is_current(reading.layout);
         }
-        // The kubelet never changes what it has published. Whoever does, has no commit point.
-        let is_rewritten = self.layout == Some(reading.layout) && link == self.link;
-        if (reading.layout == Layout::Plain || is_rewritten)
-            && !self.is_settled(&mut reading, finding, now)
-        {
+        let is_committed = reading.layout == Layout::Atomic && !self.is_under_its_link(&link);
+        if !is_committed && !self.is_settled(&mut reading, finding, now) {
             return;
         }
         self.settling = Settling::default();
@@ -266,6 +263,14 @@ impl Watched {
             self.watch.audit(now);
         }
         self.judge(reading, finding.by, is_other);
+    }
+
+    /// Whether what is new has come under a link that was there `before` it: the kubelet publishes
+    /// nothing in this way, so who does may not be done.
+    fn is_under_its_link(&self, before: &Option<OsString>) -> bool {
+        let trouble = self.status.trouble.as_ref();
+        let was_broken = trouble.is_some_and(|trouble| trouble.reason == Reason::LinkBroken);
+        was_broken || (before.is_some() && *before == self.link)
     }
 
     /// Whether a plain directory has been left alone for long enough to be believed.

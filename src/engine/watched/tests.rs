@@ -229,6 +229,24 @@ fn payload_that_is_rewritten_under_its_link_is_believed_once_it_rests() {
 }
 
 #[test]
+fn payload_that_comes_after_its_link_is_believed_once_it_rests() {
+    let mut bench = Bench::new(true);
+    fs::remove_file(bench.writer.dir().join("..data")).unwrap();
+    std::os::unix::fs::symlink("..late", bench.writer.dir().join("..data")).unwrap();
+    bench.volume.look(Some(&mut bench.watcher), FoundBy::Poll, bench.now);
+    assert_eq!(bench.reader.status().trouble.as_ref().unwrap().reason, Reason::LinkBroken);
+    let late = bench.writer.dir().join("..late");
+    fs::create_dir(&late).unwrap();
+    fs::write(late.join("k"), "").unwrap();
+    bench.volume.look(Some(&mut bench.watcher), FoundBy::Poll, bench.now);
+    fs::write(late.join("k"), "late").unwrap();
+    while bench.served() == "1" {
+        assert_eq!(bench.next_tick(), SETTLE);
+    }
+    assert_eq!(bench.served(), "late");
+}
+
+#[test]
 fn quiet_volume_is_only_polled() {
     let mut bench = Bench::new(true);
     for _ in 0..5 {
