@@ -23,10 +23,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
 use crate::reload::{Board, ReloadMetrics};
 use crate::secrets::{Secrets, Volume};
+use crate::tasks::Tasks;
 
 mod accept;
 mod adoption;
@@ -190,14 +190,14 @@ impl Bound {
     /// # Errors
     /// Where the runtime cannot watch the listeners, which no setting can help.
     pub(crate) fn serve(self, secrets: Secrets) -> Result<Running, BindError> {
-        let (stop, stopping) = watch::channel(false);
+        let mut tasks = Tasks::new();
+        let stopping = tasks.stopping();
         let unix = UnixListener::from_std(self.unix).map_err(BindError::Listen)?;
         let tcp = self.tcp.map(|(tcp, _)| TcpListener::from_std(tcp)).transpose();
         let tcp = tcp.map_err(BindError::Listen)?;
         let scrape = Scrape::new(self.mode, self.reload);
         let api = Api::new(secrets, scrape, self.max_connections, stopping.clone());
         let api = Arc::new(Api { boards: self.boards, ..api });
-        let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
             listener: Listener::Unix { listener: unix, policy: self.policy, _file: self.file },
             site: Arc::new(Site::new(&api, Face::Socket, self.token)),
@@ -215,7 +215,6 @@ impl Bound {
             tasks.spawn(acceptor.run());
         }
         Ok(Running {
-            stop,
             tasks,
             #[cfg(test)]
             api,
@@ -225,8 +224,7 @@ impl Bound {
 
 /// The API at work. Dropping it cuts every connection and removes the socket.
 pub(crate) struct Running {
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     /// Lets tests wait until somebody waits.
     #[cfg(test)]
     api: Arc<Api>,
@@ -235,14 +233,8 @@ pub(crate) struct Running {
 impl Running {
     /// Accepts nothing more, removes the socket, ends streams and long polls, and lets requests at
     /// work finish. `false` if the deadline cut connections off.
-    pub(crate) async fn stop(mut self, deadline: Duration) -> bool {
-        self.stop.send_replace(true);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_ok() {
-            return true;
-        }
-        self.tasks.shutdown().await;
-        false
+    pub(crate) async fn stop(self, deadline: Duration) -> bool {
+        self.tasks.stop(deadline).await
     }
 }
 

@@ -136,6 +136,8 @@ mod status;
 mod store;
 #[cfg(feature = "cli")]
 mod supervise;
+#[cfg(feature = "cli")]
+mod tasks;
 mod typed;
 mod volume;
 

@@ -16,16 +16,16 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::name::VolumeName;
 use crate::process::ProcessError;
 use crate::secrets::Secrets;
 use crate::snapshot::KeyChanges;
+use crate::tasks::Tasks;
 
 mod board;
 mod exec;
@@ -188,7 +188,7 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(crate) struct Targets {
     runners: Vec<Runner>,
-    boards: Vec<std::sync::Arc<Board>>,
+    boards: Vec<Arc<Board>>,
 }
 
 impl Targets {
@@ -207,38 +207,18 @@ impl Targets {
     }
 
     /// How each target is doing.
-    pub(crate) fn boards(&self) -> Vec<std::sync::Arc<Board>> {
+    pub(crate) fn boards(&self) -> Vec<Arc<Board>> {
         self.boards.clone()
     }
 
-    /// Starts one task a target. To be called inside a tokio runtime.
-    pub(crate) fn start(self) -> Running {
-        let (stop, stopping) = watch::channel(false);
-        let mut tasks = JoinSet::new();
+    /// Starts one task a target, which starts no further attempt once it is asked to end, and lets
+    /// the one at work finish. To be called inside a tokio runtime.
+    pub(crate) fn start(self) -> Tasks {
+        let mut tasks = Tasks::new();
         for runner in self.runners {
             let span = tracing::info_span!("target", name = runner.name());
-            tasks.spawn(runner.run(stopping.clone()).instrument(span));
+            tasks.spawn(runner.run(tasks.stopping()).instrument(span));
         }
-        Running { stop, tasks }
-    }
-}
-
-/// The targets at work. Dropping it abandons what they do.
-pub(crate) struct Running {
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-}
-
-impl Running {
-    /// Starts no further attempt and lets those at work finish. `false` if the deadline cut one
-    /// off.
-    pub(crate) async fn stop(mut self, deadline: Duration) -> bool {
-        self.stop.send_replace(true);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_ok() {
-            return true;
-        }
-        self.tasks.shutdown().await;
-        false
+        tasks
     }
 }

@@ -113,14 +113,7 @@ impl Speaker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::tests::{TestServer, error, text};
-
-    fn listing(generation: u64) -> String {
-        format!(
-            r#"{{"secrets":[{{"name":"db","revision":"b.{generation}","generation":{generation},
-            "keys":[],"state":"current","watch":"poll","path":"/db"}}]}}"#
-        )
-    }
+    use crate::client::tests::{TestServer, error, listing, text};
 
     async fn adopt(server: &TestServer, revision: Option<&str>) -> Result<String, Failure> {
         let (client, name) = (server.client(), "db".parse().unwrap());

@@ -219,14 +219,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::client::tests::{TestServer, client_in, error, revision, text};
-
-    fn listing(generation: u64) -> String {
-        format!(
-            r#"{{"secrets":[{{"name":"db","revision":"b.{generation}","generation":{generation},
-            "keys":[],"state":"current","watch":"poll","path":"/db"}}]}}"#
-        )
-    }
+    use crate::client::tests::{TestServer, client_in, error, listing, revision, text};
 
     async fn wait(
         client: &Client,

@@ -83,6 +83,14 @@ pub(crate) fn text(status: u16, body: &str) -> TestResponse {
         .unwrap()
 }
 
+/// What the sidecar lists while the volume `db` is in its n-th generation.
+pub(crate) fn listing(generation: u64) -> String {
+    format!(
+        r#"{{"secrets":[{{"name":"db","revision":"b.{generation}","generation":{generation},
+        "keys":[],"state":"current","watch":"poll","path":"/db"}}]}}"#
+    )
+}
+
 pub(crate) fn bytes(body: Vec<u8>) -> TestResponse {
     Response::new(Full::from(body))
 }
