@@ -63,6 +63,7 @@
 //! | `metrics`, `health`, `status` | what operators see | hold a value, or a hash of one |
 //! | `supervise` | the app as a child of the sidecar (`run`) | starts a child again that ended by itself |
 //! | `reload`, `process`, `reaper` | telling apps of a change (feature `cli`) | change a secret, or signal who has no handler |
+//! | `shutdown`, `tasks` | ending in order (feature `cli`) | wait for ever |
 //! | `doctor` | why a mount will never update (feature `cli`) | open a key, or write into a volume |
 //! | `api`, `client`, `cli`, `config` | the `secretwatch` command (feature `cli`) | change a secret |
 //! | `kubelet` | a simulated kubelet (feature `test-util`) | run in production |
