@@ -140,15 +140,14 @@ impl Process {
         find::started(self.pid)
     }
 
-    fn status(&self) -> Result<String, ProcessError> {
+    /// In any encoding: there are names in it.
+    fn status(&self) -> Result<Vec<u8>, ProcessError> {
         let read = self.status_file().and_then(read_whole);
         // Load-bearing: only now is it known whose status that was.
         if !self.is_alive() {
             return Err(ProcessError::Gone(self.pid));
         }
-        let text = read.map_err(|source| ProcessError::Io { pid: self.pid, source })?;
-        // The names in it may be in any encoding; what is asked for is not.
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        read.map_err(|source| ProcessError::Io { pid: self.pid, source })
     }
 
     fn status_file(&self) -> io::Result<&File> {
@@ -198,11 +197,13 @@ pub(crate) fn signal_if_handled(process: &Process, signal: Signal) -> Result<(),
 }
 
 /// The first word of a field in `/proc/<pid>/status`.
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
+fn field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let rest = lines.find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    std::str::from_utf8(rest).ok()?.split_whitespace().next()
 }
 
-fn mask(status: &str, name: &str) -> u64 {
+fn mask(status: &[u8], name: &str) -> u64 {
     // Without the field nothing is known to be handled, and nothing is sent.
     field(status, name).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }

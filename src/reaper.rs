@@ -105,6 +105,11 @@ impl Reaper {
         Ok(Child { pid, stdout, stderr, exited, reaper: self.clone() })
     }
 
+    /// Whether this is the pid of a child that was started here and has not been reaped.
+    pub(crate) fn has(&self, pid: Pid) -> bool {
+        self.0.lock().contains_key(&pid)
+    }
+
     /// How many orphans have been reaped.
     pub(crate) fn orphans(&self) -> u64 {
         self.0.orphans.load(Ordering::Relaxed)
@@ -121,7 +126,7 @@ impl Child {
 
     /// Whether it has been reaped.
     pub(crate) fn has_ended(&self) -> bool {
-        !self.reaper.0.lock().contains_key(&self.pid)
+        !self.reaper.has(self.pid)
     }
 
     /// Sends it a signal.

@@ -14,12 +14,11 @@
 //! Absences: nothing here can change a secret; no target learns a value; nothing is sent to a
 //! process that does not handle it; no failure is ever the last attempt.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::Instrument;
 
 use crate::name::VolumeName;
 use crate::process::ProcessError;
@@ -35,6 +34,7 @@ mod metrics;
 mod output;
 mod pause;
 mod pending;
+mod prompt;
 mod runner;
 mod signal;
 
@@ -43,8 +43,10 @@ pub(crate) use exec::ExecTarget;
 pub(crate) use http::{HttpTarget, Url};
 pub(crate) use keys::KeyPattern;
 pub(crate) use metrics::ReloadMetrics;
+pub(crate) use prompt::without_hurry;
 pub(crate) use signal::{Receiver, SignalTarget};
 
+use prompt::Push;
 use runner::Runner;
 
 /// What a target is told: which volumes have changed, and how. Never a value.
@@ -103,7 +105,7 @@ const NO_PROCESS: &str = "no_process";
 /// Every reason for which a signal is held.
 const HELD_REASONS: [&str; 3] = ["no_handler", "ignored", NO_PROCESS];
 
-/// Tells a supervised child, and returns how that went.
+/// Tells a supervised child, and returns how that went. It never blocks the thread.
 pub(crate) type Deliver = Box<dyn Fn(Notice) -> Delivery + Send + Sync>;
 /// An attempt of [`Deliver`].
 pub(crate) type Delivery = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + Send>>;
@@ -124,6 +126,23 @@ impl Action {
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
             Self::Child(_) => "child",
+        }
+    }
+
+    /// Whether the publishing thread may make an attempt.
+    fn push(&self) -> Push {
+        match self {
+            Self::Child(_) => Push::Allowed,
+            Self::Http(target) if target.never_blocks() => Push::Allowed,
+            Self::Signal(_) | Self::Http(_) | Self::Exec(_) => Push::Never,
+        }
+    }
+
+    /// Looks after what is kept between attempts.
+    async fn rest(&mut self) {
+        match self {
+            Self::Http(target) => target.rest().await,
+            Self::Signal(_) | Self::Exec(_) | Self::Child(_) => pending().await,
         }
     }
 
@@ -216,8 +235,7 @@ impl Targets {
     pub(crate) fn start(self) -> Tasks {
         let mut tasks = Tasks::new();
         for runner in self.runners {
-            let span = tracing::info_span!("target", name = runner.name());
-            tasks.spawn(runner.run(tasks.stopping()).instrument(span));
+            tasks.spawn(runner.start(tasks.stopping()));
         }
         tasks
     }

@@ -9,6 +9,11 @@
 //! stripes one after the other; `announced` makes that invisible: a reader that finds its stripe
 //! older than what has been announced takes the snapshot from `latest` instead. No reader, on any
 //! thread, sees a generation older than one that any thread has seen before.
+//!
+//! Who waits for a snapshot is woken; who is in more of a hurry, and never blocks, is an
+//! [`Observer`] and is called.
+
+mod observers;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -22,6 +27,9 @@ use crate::adoption::Ledger;
 use crate::gate::Accepted;
 use crate::snapshot::{Label, Snapshot};
 use crate::status::Status;
+#[cfg(feature = "cli")]
+pub(crate) use observers::Observer;
+use observers::Observers;
 
 /// More stripes than the cores of a usual pod; each costs a few words per volume.
 const STRIPES: usize = 16;
@@ -37,6 +45,7 @@ struct Shared {
     stripes: [Stripe; STRIPES],
     status: ArcSwap<Status>,
     ledger: Ledger,
+    observers: Observers,
     changed: Event,
     closed: AtomicBool,
 }
@@ -56,6 +65,7 @@ pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader)
         stripes: std::array::from_fn(|_| Stripe(ArcSwap::from_pointee(initial.clone()))),
         status: ArcSwap::from_pointee(status),
         ledger: Ledger::new(initial, Instant::now()),
+        observers: Observers::default(),
         changed: Event::new(),
         closed: AtomicBool::new(false),
     });
@@ -86,9 +96,15 @@ impl Publisher {
         }
     }
 
-    /// Wakes everybody who waits for a snapshot.
+    /// Tells the observers, and wakes everybody who waits for a snapshot.
     pub(crate) fn wake(&self) {
+        self.0.observers.published();
         self.0.changed.notify(usize::MAX);
+    }
+
+    /// Says that nothing more is to come for this snapshot.
+    pub(crate) fn finish(&self) {
+        self.0.observers.finished();
     }
 
     /// All at once, for tests.
@@ -97,6 +113,7 @@ impl Publisher {
         let snapshot = self.store(label, accepted, status);
         self.wake();
         self.spread(&snapshot);
+        self.finish();
         snapshot
     }
 
@@ -145,6 +162,12 @@ impl Reader {
     /// Who uses what of this volume.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    /// Has an observer called at each snapshot from now on, for as long as somebody holds it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn observe(&self, observer: &Arc<dyn Observer>) {
+        self.0.observers.add(observer);
     }
 
     /// Wakes everybody who waits for a snapshot, to look around.

@@ -23,6 +23,7 @@
 //!   killed at the end of the grace.
 //! * The limit of open files is not raised, as `serve` does: the child would inherit it.
 
+mod addressee;
 mod environment;
 mod exit;
 mod forward;
@@ -40,17 +41,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::{OnRotation, RunConfig};
 use crate::name::ConsumerName;
-use crate::process::{Process, SignalName, signal_if_handled};
+use crate::process::SignalName;
 use crate::reaper::{Child, Reaper};
-use crate::reload::{Action, Deliver, Notice, Rules, Undelivered};
+use crate::reload::{Action, Deliver, Notice, Rules, Undelivered, without_hurry};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
+use addressee::{Addressee, present};
 use environment::{Environment, EnvironmentError};
 use exit::{NOT_EXECUTABLE, NOT_FOUND, code, end_without_child};
 pub(crate) use forward::Forwarded;
@@ -66,6 +68,8 @@ pub(crate) const TARGET: &str = "child";
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// As for the other crash loops of the platform, within a minute better luck is noticed.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Why nothing more is delivered.
+const ENDING: &str = "the supervisor is ending";
 /// Deliveries that wait: there is one sender, which waits for the answer.
 const MAX_REQUESTS: usize = 1;
 
@@ -105,14 +109,14 @@ pub(crate) struct Supervisor {
     /// Whether a terminal sends its signals to the child as well.
     has_terminal: bool,
     current: Option<Current>,
+    /// The same child, for whoever signals it.
+    addressee: watch::Sender<Option<Arc<Addressee>>>,
     phase: Phase,
 }
 
 /// The child, and the revisions of all volumes that it was started with.
 struct Current {
     child: Child,
-    /// Taken hold of when it is first to be signalled for new values.
-    process: Option<Process>,
     revisions: Vec<String>,
 }
 
@@ -145,6 +149,7 @@ impl Supervisor {
             requests: mpsc::channel(MAX_REQUESTS),
             has_terminal: std::fs::File::open("/dev/tty").is_ok(),
             current: None,
+            addressee: watch::Sender::default(),
             phase: Phase::Running,
         })
     }
@@ -157,21 +162,41 @@ impl Supervisor {
     /// The child as a target; `None` where a rotation does nothing to it. To be added before the
     /// child is started: what changes in between is then delivered.
     pub(crate) fn target(&self) -> Option<(Rules, Action)> {
-        if self.config.on_rotation == OnRotation::Nothing {
-            return None;
-        }
         let rules = Rules { retry_min: RETRY_MIN, retry_max: RETRY_MAX, ..Rules::new(TARGET) };
+        let deliver = match self.config.on_rotation {
+            OnRotation::Nothing => return None,
+            OnRotation::Signal(signal) => self.by_signal(signal),
+            OnRotation::Restart => self.by_restart(),
+        };
+        Some((rules, Action::Child(deliver)))
+    }
+
+    fn by_signal(&self, signal: Signal) -> Deliver {
+        let child = self.addressee.subscribe();
+        Box::new(move |_: Notice| {
+            let mut child = child.clone();
+            Box::pin(async move {
+                let child = present(&mut child).await?;
+                child.tell(signal)?;
+                without_hurry().await;
+                let (signal, pid) = (SignalName(signal), child.pid());
+                info!(%signal, pid, "signalled the child for new values");
+                Ok(())
+            })
+        })
+    }
+
+    fn by_restart(&self) -> Deliver {
         let requests = self.requests.0.clone();
-        let deliver: Deliver = Box::new(move |_: Notice| {
+        Box::new(move |_: Notice| {
             let requests = requests.clone();
             Box::pin(async move {
                 let (request, answer) = oneshot::channel();
-                let ended = |_| Undelivered::Failed("the supervisor is ending".to_owned());
+                let ended = |_| Undelivered::Failed(ENDING.to_owned());
                 requests.send(request).await.map_err(|_| ended(()))?;
                 answer.await.map_err(|_| ended(()))?
             })
-        });
-        Some((rules, Action::Child(deliver)))
+        })
     }
 
     /// Waits for the first snapshots, and starts the child. An exit code where a signal asked for the
@@ -234,7 +259,7 @@ impl Supervisor {
         match event {
             Event::Signal(received) => return self.signalled(received),
             Event::Ended(status) => return self.child_ended(status),
-            Event::Request(request) => self.requested(request),
+            Event::Request(request) => self.restart(request),
             Event::Due => self.due(),
         }
         ControlFlow::Continue(())
@@ -278,6 +303,7 @@ impl Supervisor {
 
     fn child_ended(&mut self, status: Option<ExitStatus>) -> ControlFlow<u8> {
         self.current = None;
+        self.addressee.send_replace(None);
         let is_success = status.is_some_and(|status| status.success());
         match std::mem::replace(&mut self.phase, Phase::Resting) {
             Phase::Stopping { then: Then::Restart(request), .. } => self.start_again(request),
@@ -290,20 +316,6 @@ impl Supervisor {
             _ => return ControlFlow::Break(code(status)),
         }
         ControlFlow::Continue(())
-    }
-
-    fn requested(&mut self, request: Request) {
-        match self.config.on_rotation {
-            OnRotation::Nothing => answer(request, Ok(())),
-            OnRotation::Signal(signal) => {
-                let told = match &mut self.current {
-                    Some(current) => tell(current, signal),
-                    None => Err(Undelivered::Failed("there is no child".to_owned())),
-                };
-                answer(request, told);
-            }
-            OnRotation::Restart => self.restart(request),
-        }
     }
 
     fn restart(&mut self, request: Request) {
@@ -410,24 +422,10 @@ impl Supervisor {
         let child = self.reaper.spawn(&mut command);
         let child = child.map_err(|error| SuperviseError::Spawn(program.clone(), error))?;
         info!(pid = child.pid.as_raw(), program = %program.display(), "started the child");
-        Ok(Current { child, process: None, revisions: revisions(&snapshots) })
+        let addressee = Addressee::new(&child, self.reaper.clone());
+        self.addressee.send_replace(Some(Arc::new(addressee)));
+        Ok(Current { child, revisions: revisions(&snapshots) })
     }
-}
-
-/// Signals the child if it handles the signal.
-fn tell(current: &mut Current, signal: Signal) -> Result<(), Undelivered> {
-    let process = match current.process.take() {
-        Some(process) => process,
-        None => Process::open(current.child.pid.as_raw())?,
-    };
-    // Reaped before the pidfd was opened: then the pidfd may be of another process.
-    if current.child.has_ended() {
-        return Err(Undelivered::Failed("the child has ended".to_owned()));
-    }
-    let process = current.process.insert(process);
-    signal_if_handled(process, signal)?;
-    info!(signal = %SignalName(signal), pid = process.pid(), "signalled the child for new values");
-    Ok(())
 }
 
 fn answer(request: Request, result: Result<(), Undelivered>) {

@@ -14,7 +14,9 @@ mod payload;
 pub(crate) mod stamp;
 
 use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::time::SystemTime;
 
@@ -22,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::geteuid;
+use rustix::fs::readlinkat_raw;
 
 use crate::snapshot::Contents;
 use crate::status::{Reason, Trouble};
@@ -148,7 +151,7 @@ fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Troubl
         Err(errno) => return Some(Err(no_root(path, errno))),
     };
     probe.before("read the link");
-    match readlinkat(&root, DATA_LINK) {
+    match read_link(&root) {
         Ok(target) => attempt_atomic(&root, Path::new(&target), probe),
         Err(Errno::ENOENT) => attempt_plain(path, &root, probe),
         Err(Errno::EINVAL) => {
@@ -162,6 +165,23 @@ fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Troubl
 /// A directory to go on from. Opening it for reading would be an event, which wakes inotify's thread
 /// for nothing, on the very processor that is in a hurry.
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_PATH);
+/// A directory whose entries are asked for.
+const LISTED: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
+
+/// Room for what `..data` says: the name of a timestamped directory, or whatever another writer uses.
+const LINK_BYTES: usize = 256;
+
+/// What `..data` says.
+fn read_link(root: &OwnedFd) -> Result<OsString, Errno> {
+    let mut buffer = [MaybeUninit::uninit(); LINK_BYTES];
+    let (said, room) = readlinkat_raw(root, DATA_LINK, &mut buffer)
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+    if room.is_empty() {
+        // It may be longer.
+        return readlinkat(root, DATA_LINK);
+    }
+    Ok(OsStr::from_bytes(said).to_owned())
+}
 
 fn attempt_atomic(
     root: &OwnedFd,
@@ -199,13 +219,15 @@ fn attempt_atomic(
     })
 }
 
-/// Opens a directory below `root`, without following links on the way.
+/// Opens a directory below `root` to be listed, without following links on the way.
 fn open_beneath(root: &OwnedFd, target: &Path, probe: &mut impl Probe) -> Result<OwnedFd, Trouble> {
     let mut directory: Option<OwnedFd> = None;
-    for part in target.components() {
+    let mut parts = target.components().peekable();
+    while let Some(part) = parts.next() {
         probe.before("open the payload");
         let parent = directory.as_ref().unwrap_or(root);
-        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
+        let kind = if parts.peek().is_some() { DIRECTORY } else { LISTED };
+        let flags = kind | OFlag::O_NOFOLLOW;
         let part: &OsStr = part.as_os_str();
         directory = Some(openat(parent, part, flags, Mode::empty()).map_err(|errno| {
             let what = format!("`..data` leads to {target:?}");
@@ -226,7 +248,7 @@ fn open_beneath(root: &OwnedFd, target: &Path, probe: &mut impl Probe) -> Result
 /// Whether `..data` still says what it said: only then is a failure to open its target real.
 fn is_unmoved(root: &OwnedFd, target: &Path, probe: &mut impl Probe) -> bool {
     probe.before("read the link again");
-    readlinkat(root, DATA_LINK).is_ok_and(|now| Path::new(&now) == target)
+    read_link(root).is_ok_and(|now| Path::new(&now) == target)
 }
 
 fn attempt_plain(
@@ -234,17 +256,22 @@ fn attempt_plain(
     root: &OwnedFd,
     probe: &mut impl Probe,
 ) -> Option<Result<Reading, Trouble>> {
-    let payload = payload::read(root.as_fd(), probe);
+    let payload = listed(root).and_then(|root| payload::read(root.as_fd(), probe));
     probe.before("check that there is no link");
-    if readlinkat(root, DATA_LINK).is_ok() {
+    if read_link(root).is_ok() {
         return None;
     }
     // The first write: the kubelet has begun, and links may already lead to nothing.
-    if payload::has_writer(root) {
+    if listed(root).is_ok_and(|root| payload::has_writer(root.as_fd())) {
         let detail = format!("{path:?} is being written for the first time");
         return Some(Err(Trouble::new(Reason::Unpublished, detail)));
     }
     whole(payload).map(|payload| payload.map(plain_reading))
+}
+
+/// The volume itself, opened once more, to be listed from its beginning.
+fn listed(root: &OwnedFd) -> Result<OwnedFd, Failure> {
+    openat(root, ".", LISTED, Mode::empty()).map_err(|errno| Failure::errno(errno, "the volume"))
 }
 
 /// What vanishes in the middle of an attempt makes it worthless: `None`.

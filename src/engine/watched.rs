@@ -337,6 +337,7 @@ impl Watched {
         thread::yield_now();
         self.publisher.spread(&self.current);
         self.log(&before, by);
+        self.publisher.finish();
     }
 
     fn log(&self, before: &Snapshot, by: FoundBy) {

@@ -3,10 +3,10 @@
 //! The connection is kept between rotations. Where a kept one turns out to have been closed, the
 //! request is sent again at once on a fresh one: a target may be told twice, never not at all.
 
+mod connection;
 mod header;
 mod url;
 
-use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,19 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{Notice, Undelivered};
+use super::{Notice, Undelivered, without_hurry};
 use crate::name::KeyName;
 
-use url::Address;
+use connection::{ConnectError, Connection};
 pub(crate) use url::Url;
 
 /// How much of an answer is read so that the connection can be kept. Its status is all that counts;
@@ -39,7 +35,6 @@ const AGENT: HeaderValue =
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request that tells an app.
-#[derive(Debug)]
 pub(crate) struct HttpTarget {
     pub(crate) url: Url,
     pub(crate) method: Method,
@@ -49,7 +44,7 @@ pub(crate) struct HttpTarget {
     pub(crate) expect: Vec<RangeInclusive<u16>>,
     /// Whether the request says in JSON what has changed.
     pub(crate) body: bool,
-    kept: Option<SendRequest<Full<Bytes>>>,
+    kept: Option<Connection>,
 }
 
 impl HttpTarget {
@@ -63,12 +58,31 @@ impl HttpTarget {
         Self { url, method, headers_file, expect, body, kept: None }
     }
 
+    /// Whether an attempt never blocks the thread that makes it.
+    pub(super) fn never_blocks(&self) -> bool {
+        self.headers_file.is_none()
+    }
+
+    /// Lets go of a kept connection that is closed while there is nothing to tell.
+    pub(super) async fn rest(&mut self) {
+        match &mut self.kept {
+            Some(kept) => kept.ended().await,
+            None => std::future::pending().await,
+        }
+        self.kept = None;
+    }
+
     pub(super) async fn deliver(
         &mut self,
         notice: &Notice,
         patience: Duration,
     ) -> Result<(), Undelivered> {
-        let outcome = timeout(patience, self.exchange(notice)).await.unwrap_or_else(|_| {
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.exchange(notice) => Some(outcome),
+            () = out_of(patience) => None,
+        };
+        let outcome = outcome.unwrap_or_else(|| {
             let limit = humantime::format_duration(patience);
             Err(format!("{} did not answer within {limit}", self.url.shown()))
         });
@@ -76,11 +90,10 @@ impl HttpTarget {
     }
 
     async fn exchange(&mut self, notice: &Notice) -> Result<(), String> {
-        let request = self.request(notice)?;
-        let (response, sender) = self.send(request).await?;
+        let (response, mut connection) = self.send(notice).await?;
         let status = response.status();
-        if drained(response.into_body()).await {
-            self.kept = Some(sender);
+        if connection.during(drained(response.into_body())).await {
+            self.kept = Some(connection);
         }
         self.judged(status)
     }
@@ -113,50 +126,31 @@ impl HttpTarget {
     }
 
     /// Sends on the kept connection, or on a fresh one where that fails before an answer.
-    async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), String> {
-        if let Some(mut sender) = self.kept.take()
-            && sender.ready().await.is_ok()
-            && let Ok(response) = sender.send_request(request.clone()).await
+    async fn send(&mut self, notice: &Notice) -> Result<(Response<Incoming>, Connection), String> {
+        if let Some(mut kept) = self.kept.take()
+            && let Ok(response) = kept.send(self.request(notice)?).await
         {
-            return Ok((response, sender));
+            return Ok((response, kept));
         }
-        let mut sender = self.connect().await?;
-        let failed =
-            |e: hyper::Error| format!("{} broke the connection off: {e}", self.url.shown());
-        let response = sender.send_request(request).await.map_err(failed)?;
-        Ok((response, sender))
+        let request = self.request(notice)?;
+        let shown = self.url.shown();
+        let opened = Connection::open(self.url.address()).await;
+        let mut fresh = opened.map_err(|error| match error {
+            ConnectError::Unreachable(error) => format!("{shown} cannot be connected to: {error}"),
+            ConnectError::NoHttp(error) => format!("{shown} speaks no HTTP: {error}"),
+        })?;
+        let sent = fresh.send(request).await;
+        let response =
+            sent.map_err(|error| format!("{shown} broke the connection off: {error}"))?;
+        Ok((response, fresh))
     }
+}
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let failed = |e: io::Error| format!("{} cannot be connected to: {e}", self.url.shown());
-        match self.url.address() {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-                // A small request must not wait for the answer to an earlier one.
-                stream.set_nodelay(true).map_err(failed)?;
-                self.handshake(stream).await
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(failed)?;
-                self.handshake(stream).await
-            }
-        }
-    }
-
-    async fn handshake(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<SendRequest<Full<Bytes>>, String> {
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) =
-            handshake.map_err(|e| format!("{} speaks no HTTP: {e}", self.url.shown()))?;
-        // Ends with the sender, or when the other side closes; the next request meets its error.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
+/// The end of the time for an attempt.
+async fn out_of(patience: Duration) {
+    // Setting a timer wakes the runtime's thread, which can wait until the request has left.
+    without_hurry().await;
+    sleep(patience).await;
 }
 
 /// Reads the answer; whether it has ended, so that the connection can be used again.

@@ -3,22 +3,26 @@
 //! How it works. The loop waits for a snapshot of a volume or for the time at which something is
 //! due. A snapshot joins what is pending; an attempt takes what is due, and clears it only with
 //! success. While an attempt runs nothing is noted, and nothing is lost: the volumes remember.
+//!
+//! All of it may happen in the one poll by the publishing thread, see [`Prompt`](super::prompt); what
+//! comes after an attempt is left to the runtime's thread.
 
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::board::{Board, TargetState};
 use super::metrics::{ReloadMetrics, TargetMetrics};
 use super::pause::{self, Pause};
 use super::pending::{Followed, News};
-use super::{Action, Notice, Rules, Undelivered};
-use crate::secrets::Secrets;
+use super::prompt::Prompt;
+use super::{Action, Notice, Rules, Undelivered, without_hurry};
+use crate::secrets::{Secrets, Volume};
 use crate::snapshot::Snapshot;
 
 /// A target is not told of the same volume again within this time: many rotations in a row become
@@ -45,9 +49,8 @@ impl Runner {
         action: Action,
         metrics: &ReloadMetrics,
     ) -> Self {
-        let is_meant = |volume: &crate::Volume| {
-            rules.volumes.is_empty() || rules.volumes.contains(volume.name())
-        };
+        let is_meant =
+            |volume: &Volume| rules.volumes.is_empty() || rules.volumes.contains(volume.name());
         let followed: Vec<_> = secrets.volumes().filter(is_meant).map(Followed::new).collect();
         let names = followed.iter().map(|followed| followed.volume.name().clone()).collect();
         Self {
@@ -63,23 +66,35 @@ impl Runner {
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.rules.name
-    }
-
     pub(super) fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
     }
 
-    /// Tells the target of every change, until asked to stop.
-    pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+    /// The task that tells the target of every change, until asked to stop. To be called inside a
+    /// tokio runtime.
+    pub(super) fn start(self, stopping: watch::Receiver<bool>) -> Prompt {
+        let span = tracing::info_span!("target", name = self.rules.name);
+        let volumes: Vec<Volume> =
+            self.followed.iter().map(|followed| followed.volume.clone()).collect();
+        let push = self.action.push();
+        Prompt::new(self.run(stopping).instrument(span), push, &volumes)
+    }
+
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
         loop {
             let due = self.due();
+            // What is most urgent comes first, so that nothing else is touched on its way.
             tokio::select! {
                 biased;
-                () = stopped(&mut stopping) => break,
                 (at, snapshot) = next(&mut self.followed) => self.note(at, snapshot),
-                () = until(due) => self.attempt().await,
+                () = until(due) => {
+                    if *stopping.borrow() {
+                        break;
+                    }
+                    self.attempt().await;
+                }
+                () = stopped(&mut stopping) => break,
+                () = self.action.rest() => {}
             }
         }
         let left = self.followed.iter().filter(|followed| followed.pending.is_some()).count();
@@ -143,6 +158,7 @@ impl Runner {
         let start = Instant::now();
         let outcome = self.action.deliver(&notice, self.rules.timeout).await;
         let took = start.elapsed();
+        without_hurry().await;
         match outcome {
             Ok(()) => self.succeeded(&chosen, &notice, took),
             Err(Undelivered::Failed(detail)) => self.failed(&notice, detail, took),
@@ -213,21 +229,15 @@ impl Runner {
 /// The next snapshot of any volume, with the volume's index. Never ends where no volume can change
 /// any more.
 async fn next(followed: &mut [Followed]) -> (usize, Arc<Snapshot>) {
-    if followed.is_empty() {
-        return std::future::pending().await;
-    }
-    let waits = followed.iter_mut().map(|followed| {
-        let changes = &mut followed.changes;
-        Box::pin(async move {
-            match changes.changed().await {
-                Ok(snapshot) => snapshot,
-                // The engine has ended; what is pending is still worth telling.
-                Err(_) => std::future::pending().await,
-            }
-        })
-    });
-    let (snapshot, at, _) = pin!(select_all(waits)).await;
-    (at, snapshot)
+    // Nothing wakes for one: the task is polled at each, see `Prompt`.
+    poll_fn(|_| {
+        let new = followed.iter_mut().enumerate().find_map(|(at, followed)| {
+            // An error says that the engine has ended; what is pending is still worth telling.
+            Some((at, followed.changes.take()?.ok()?))
+        });
+        new.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

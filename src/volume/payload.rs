@@ -7,18 +7,19 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use rustix::fs::{FileType, RawDir};
 use zeroize::Zeroizing;
 
-use super::{DIRECTORY, MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES, Probe};
+use super::{LISTED, MAX_DEPTH, MAX_KEYS, MAX_VALUE_BYTES, MAX_VOLUME_BYTES, Probe};
 use super::{stamp, trouble};
 use crate::name::KeyName;
 use crate::secret::Secret;
@@ -28,6 +29,10 @@ use crate::status::{Reason, Trouble};
 /// How often a link is opened anew. The kernel gives up on one with `..` in it whenever anything is
 /// renamed anywhere on the system meanwhile.
 const OPEN_LINK_ATTEMPTS: usize = 32;
+
+/// Room for the entries that one system call lists: a usual secret at once. On the stack, a part of
+/// it for each directory above.
+const LISTING_BYTES: usize = 2048;
 
 /// What was found below the directory.
 #[derive(Debug, Default)]
@@ -55,7 +60,7 @@ impl Failure {
         Self::Trouble(Trouble::new(reason, detail))
     }
 
-    fn errno(errno: Errno, what: &str) -> Self {
+    pub(super) fn errno(errno: Errno, what: &str) -> Self {
         match errno {
             Errno::ENOENT | Errno::ESTALE | Errno::ELOOP | Errno::ENOTDIR => Self::Vanished,
             _ => Self::Trouble(trouble(errno, what)),
@@ -63,7 +68,7 @@ impl Failure {
     }
 }
 
-/// Reads everything below `directory`.
+/// Reads everything below `directory`, which was opened to be [`LISTED`].
 pub(super) fn read(directory: BorrowedFd<'_>, probe: &mut impl Probe) -> Result<Payload, Failure> {
     let mut walk =
         Walk { root: directory, payload: Payload::default(), entries: 0, bytes: 0, probe };
@@ -71,29 +76,30 @@ pub(super) fn read(directory: BorrowedFd<'_>, probe: &mut impl Probe) -> Result<
     Ok(walk.payload)
 }
 
-/// Whether a kubelet-like writer is at work in a directory that has no `..data` yet.
-pub(super) fn has_writer(directory: impl AsFd) -> bool {
+/// Whether a kubelet-like writer is at work in a directory that has no `..data` yet, opened as above
+/// and not listed before.
+pub(super) fn has_writer(directory: BorrowedFd<'_>) -> bool {
     let is_writers = |entry: &Entry| {
         let name = entry.name.as_bytes();
         name == b"..data_tmp"
             || (name.starts_with(b"..") && name.get(2).is_some_and(u8::is_ascii_digit))
     };
-    list(directory.as_fd(), MAX_KEYS).is_ok_and(|entries| entries.iter().any(is_writers))
+    list(directory, MAX_KEYS).is_ok_and(|entries| entries.iter().any(is_writers))
 }
 
 struct Entry {
     name: OsString,
-    kind: Option<Type>,
+    kind: FileType,
 }
 
 /// Lists a directory in the order of the names; at most `limit` entries, `None` beyond.
 fn list(directory: BorrowedFd<'_>, limit: usize) -> Result<Vec<Entry>, Failure> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-    let mut dir = Dir::openat(directory, ".", flags, Mode::empty())
-        .map_err(|errno| Failure::errno(errno, "the volume"))?;
+    let mut buffer = [MaybeUninit::uninit(); LISTING_BYTES];
+    let mut listing = RawDir::new(directory, &mut buffer);
     let mut entries = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry.map_err(|errno| Failure::errno(errno, "the volume"))?;
+    while let Some(entry) = listing.next() {
+        let entry =
+            entry.map_err(|e| Failure::errno(Errno::from_raw(e.raw_os_error()), "the volume"))?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
@@ -150,13 +156,13 @@ impl<P: Probe> Walk<'_, P> {
         depth: usize,
     ) -> Result<(), Failure> {
         let kind = match entry.kind {
-            Some(kind) => kind,
-            None => self.kind(directory, key, &entry.name)?,
+            FileType::Unknown => self.kind(directory, key, &entry.name)?,
+            kind => kind,
         };
         match kind {
-            Type::File => self.file(directory, key, &entry.name),
-            Type::Directory => self.subdirectory(directory, key, &entry.name, depth),
-            Type::Symlink => self.link(key),
+            FileType::RegularFile => self.file(directory, key, &entry.name),
+            FileType::Directory => self.subdirectory(directory, key, &entry.name, depth),
+            FileType::Symlink => self.link(key),
             other => {
                 self.skip(Path::new(key.as_str()), name_of(other));
                 Ok(())
@@ -170,11 +176,11 @@ impl<P: Probe> Walk<'_, P> {
         directory: BorrowedFd<'_>,
         key: &KeyName,
         name: &OsStr,
-    ) -> Result<Type, Failure> {
+    ) -> Result<FileType, Failure> {
         self.probe.before("ask for the type");
         let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
             .map_err(|errno| Failure::errno(errno, &format!("key `{key}`")))?;
-        type_of(&stat).ok_or(Failure::Vanished)
+        Ok(type_of(&stat))
     }
 
     fn file(
@@ -201,8 +207,7 @@ impl<P: Probe> Walk<'_, P> {
             return Err(Failure::trouble(Reason::TooDeep, detail));
         }
         self.probe.before("open a directory");
-        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
-        let inner = openat(directory, name, flags, Mode::empty())
+        let inner = openat(directory, name, LISTED | OFlag::O_NOFOLLOW, Mode::empty())
             .map_err(|errno| Failure::errno(errno, &format!("directory `{key}`")))?;
         self.payload.has_directories = true;
         self.directory(inner.as_fd(), Some(key), depth + 1)
@@ -215,12 +220,12 @@ impl<P: Probe> Walk<'_, P> {
         let stat =
             fstat(&target).map_err(|errno| Failure::errno(errno, &format!("key `{key}`")))?;
         match type_of(&stat) {
-            Some(Type::File) => {
+            FileType::RegularFile => {
                 let file = self.open_link(key, FILE)?;
                 self.value(key, file)
             }
             kind => {
-                let what = kind.map_or("something unknown", name_of);
+                let what = name_of(kind);
                 let detail = format!("`{key}` is a symbolic link to {what}, not to a file");
                 Err(Failure::trouble(Reason::LinkToOther, detail))
             }
@@ -261,7 +266,7 @@ impl<P: Probe> Walk<'_, P> {
         let io = |errno| Failure::errno(errno, &format!("key `{key}`"));
         let stat = fstat(&file).map_err(io)?;
         // It was a regular file when it was listed.
-        if type_of(&stat) != Some(Type::File) {
+        if type_of(&stat) != FileType::RegularFile {
             return Err(Failure::Vanished);
         }
         let size = self.admit(key, &stat)?;
@@ -337,26 +342,18 @@ fn path_of(parent: Option<&KeyName>, name: &OsStr) -> PathBuf {
     Path::new(parent.map_or("", KeyName::as_str)).join(name)
 }
 
-fn type_of(stat: &FileStat) -> Option<Type> {
-    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG => Some(Type::File),
-        SFlag::S_IFDIR => Some(Type::Directory),
-        SFlag::S_IFLNK => Some(Type::Symlink),
-        SFlag::S_IFIFO => Some(Type::Fifo),
-        SFlag::S_IFSOCK => Some(Type::Socket),
-        SFlag::S_IFCHR => Some(Type::CharacterDevice),
-        SFlag::S_IFBLK => Some(Type::BlockDevice),
-        _ => None,
-    }
+fn type_of(stat: &FileStat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
-fn name_of(kind: Type) -> &'static str {
+fn name_of(kind: FileType) -> &'static str {
     match kind {
-        Type::File => "a file",
-        Type::Directory => "a directory",
-        Type::Symlink => "a symbolic link",
-        Type::Fifo => "a FIFO",
-        Type::Socket => "a socket",
-        Type::CharacterDevice | Type::BlockDevice => "a device",
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "something unknown",
     }
 }
