@@ -11,6 +11,8 @@
 //! until it succeeds. So a target is told at least once of every rotation, with the newest revision
 //! and all keys that have changed since it was last told.
 //!
+//! An attempt that never blocks leaves from the very thread that publishes: see [`prompt`].
+//!
 //! Absences: nothing here can change a secret; no target learns a value; nothing is sent to a
 //! process that does not handle it; no failure is ever the last attempt.
 

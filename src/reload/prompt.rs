@@ -122,3 +122,106 @@ impl Drop for Prompt {
 pub(crate) async fn without_hurry() {
     tokio::task::yield_now().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::gate::Accepted;
+    use crate::secrets::Secrets;
+    use crate::snapshot::Label;
+    use crate::snapshot::tests::contents;
+    use crate::status::Status;
+    use crate::store::Publisher;
+
+    struct Fixture {
+        /// Keeps the volume.
+        _secrets: Secrets,
+        volume: Volume,
+        publisher: Publisher,
+        seen: Arc<AtomicU64>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (secrets, mut publishers) = Secrets::for_test(&["db"]);
+            let volume = secrets.volumes().next().unwrap();
+            let publisher = publishers.remove(0);
+            Self { _secrets: secrets, volume, publisher, seen: Arc::default() }
+        }
+
+        /// A task that notes the generation whenever it is polled, and fails from the second one on
+        /// if asked to.
+        fn prompt(&self, push: Push, fails: bool) -> Prompt {
+            let (volume, seen) = (self.volume.clone(), Arc::clone(&self.seen));
+            let task = poll_fn(move |_| {
+                let generation = volume.reader().generation();
+                assert!(!fails || generation == 0, "asked to fail");
+                seen.store(generation, Ordering::SeqCst);
+                Poll::Pending
+            });
+            Prompt::new(task, push, std::slice::from_ref(&self.volume))
+        }
+
+        /// Publishes on another thread, while this one, the runtime's, cannot poll anything.
+        fn publish(&self) {
+            let label = Label {
+                volume: "db".parse().unwrap(),
+                boot: "boot".into(),
+                generation: 1,
+                published_at: None,
+                observed_at: SystemTime::UNIX_EPOCH,
+            };
+            let accepted = Accepted::for_test(contents([("k", "v")]));
+            thread::scope(|scope| {
+                scope.spawn(|| self.publisher.publish(label, accepted, Status::default()));
+            });
+        }
+
+        fn seen(&self) -> u64 {
+            self.seen.load(Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn publishing_thread_pushes_where_it_may_and_wakes_in_any_case() {
+        for (push, at_once) in [(Push::Allowed, 1), (Push::Never, 0)] {
+            let fixture = Fixture::new();
+            let task = tokio::spawn(fixture.prompt(push, false));
+            without_hurry().await;
+            fixture.publish();
+            assert_eq!(fixture.seen(), at_once, "{push:?}");
+            // Noted anew only by a task that was woken.
+            fixture.seen.store(0, Ordering::SeqCst);
+            without_hurry().await;
+            assert_eq!(fixture.seen(), 1, "{push:?}");
+            task.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_pushed_task_ends_the_task_and_not_the_publishing_thread() {
+        let fixture = Fixture::new();
+        let task = tokio::spawn(fixture.prompt(Push::Allowed, true));
+        without_hurry().await;
+        fixture.publish();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn task_is_not_pushed_while_it_is_polled_or_after_it_was_dropped() {
+        let fixture = Fixture::new();
+        let prompt = fixture.prompt(Push::Allowed, false);
+        let polled = prompt.shared.lock();
+        fixture.publish();
+        assert_eq!(fixture.seen(), 0);
+        drop(polled);
+        drop(prompt);
+        fixture.publish();
+        assert_eq!(fixture.seen(), 0);
+    }
+}
