@@ -108,7 +108,7 @@ const NO_PROCESS: &str = "no_process";
 const HELD_REASONS: [&str; 3] = ["no_handler", "ignored", NO_PROCESS];
 
 /// Tells a supervised child, and returns how that went. It never blocks the thread.
-pub(crate) type Deliver = Box<dyn Fn(Notice) -> Delivery + Send + Sync>;
+pub(crate) type Deliver = Box<dyn Fn() -> Delivery + Send + Sync>;
 /// An attempt of [`Deliver`].
 pub(crate) type Delivery = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + Send>>;
 
@@ -153,7 +153,7 @@ impl Action {
             Self::Signal(target) => target.deliver(notice).await,
             Self::Http(target) => target.deliver(notice, timeout).await,
             Self::Exec(target) => target.deliver(notice, timeout).await,
-            Self::Child(deliver) => deliver(notice.clone()).await,
+            Self::Child(deliver) => deliver().await,
         }
     }
 }

@@ -98,7 +98,7 @@ struct Published {
 
 impl Snapshot {
     pub(crate) fn new(label: Label, contents: Contents) -> Self {
-        let revision = format!("{}.{}", label.boot, label.generation).into();
+        let revision = revision(&label);
         let version = contents.version();
         let certificates = certificate::find(&label.volume, &contents.0);
         Self(Arc::new(Published { label, revision, version, certificates, contents }))
@@ -194,6 +194,11 @@ impl Snapshot {
     pub(crate) fn contents(&self) -> &Contents {
         &self.0.contents
     }
+}
+
+fn revision(label: &Label) -> Box<str> {
+    // Without the machinery of formatting, which is on the way of every rotation.
+    [&*label.boot, ".", &label.generation.to_string()].concat().into()
 }
 
 impl fmt::Debug for Snapshot {

@@ -73,13 +73,16 @@ pub(crate) fn channel(initial: &Snapshot, status: Status) -> (Publisher, Reader)
 }
 
 impl Publisher {
-    /// Makes accepted contents the current snapshot. Whoever waits for one is told by
-    /// [`wake`](Self::wake), and then it is time to [`spread`](Self::spread) it.
-    pub(crate) fn store(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
+    /// Makes accepted contents the current snapshot. Whoever is in a hurry is told by
+    /// [`tell`](Self::tell), whoever waits by [`wake`](Self::wake), and then it is time to
+    /// [`spread`](Self::spread) it.
+    pub(crate) fn store(&self, label: Label, accepted: Accepted, status: &Status) -> Snapshot {
         let snapshot = Snapshot::new(label, accepted.into_contents());
         let shared = &self.0;
         // First: nobody may see the new snapshot together with the trouble that it ends.
-        self.set_status(status);
+        if **shared.status.load() != *status {
+            self.set_status(status.clone());
+        }
         // Before anybody can see the snapshot, and so before anybody can adopt it.
         shared.ledger.published(&snapshot, Instant::now());
         shared.latest.store(Arc::new(snapshot.clone()));
@@ -96,9 +99,13 @@ impl Publisher {
         }
     }
 
-    /// Tells the observers, and wakes everybody who waits for a snapshot.
-    pub(crate) fn wake(&self) {
+    /// Tells the observers.
+    pub(crate) fn tell(&self) {
         self.0.observers.published();
+    }
+
+    /// Wakes everybody who waits for a snapshot.
+    pub(crate) fn wake(&self) {
         self.0.changed.notify(usize::MAX);
     }
 
@@ -109,8 +116,9 @@ impl Publisher {
 
     /// All at once, for tests.
     #[cfg(test)]
-    pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: Status) -> Snapshot {
+    pub(crate) fn publish(&self, label: Label, accepted: Accepted, status: &Status) -> Snapshot {
         let snapshot = self.store(label, accepted, status);
+        self.tell();
         self.wake();
         self.spread(&snapshot);
         self.finish();
@@ -213,7 +221,7 @@ mod tests {
             observed_at: SystemTime::UNIX_EPOCH,
         };
         let accepted = Accepted::for_test(contents([("n", text.as_str())]));
-        publisher.publish(label, accepted, Status::default());
+        publisher.publish(label, accepted, &Status::default());
     }
 
     #[test]

@@ -49,7 +49,7 @@ use crate::config::{OnRotation, RunConfig};
 use crate::name::ConsumerName;
 use crate::process::SignalName;
 use crate::reaper::{Child, Reaper};
-use crate::reload::{Action, Deliver, Notice, Rules, Undelivered, without_hurry};
+use crate::reload::{Action, Deliver, Rules, Undelivered, without_hurry};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use addressee::{Addressee, present};
@@ -173,7 +173,7 @@ impl Supervisor {
 
     fn by_signal(&self, signal: Signal) -> Deliver {
         let child = self.addressee.subscribe();
-        Box::new(move |_: Notice| {
+        Box::new(move || {
             let mut child = child.clone();
             Box::pin(async move {
                 let child = present(&mut child).await?;
@@ -188,7 +188,7 @@ impl Supervisor {
 
     fn by_restart(&self) -> Deliver {
         let requests = self.requests.0.clone();
-        Box::new(move |_: Notice| {
+        Box::new(move || {
             let requests = requests.clone();
             Box::pin(async move {
                 let (request, answer) = oneshot::channel();

@@ -256,7 +256,7 @@ fn attempt_plain(
     root: &OwnedFd,
     probe: &mut impl Probe,
 ) -> Option<Result<Reading, Trouble>> {
-    let payload = listed(root).and_then(|root| payload::read(root.as_fd(), probe));
+    let payload = read_plain(root, probe);
     probe.before("check that there is no link");
     if read_link(root).is_ok() {
         return None;
@@ -267,6 +267,13 @@ fn attempt_plain(
         return Some(Err(Trouble::new(Reason::Unpublished, detail)));
     }
     whole(payload).map(|payload| payload.map(plain_reading))
+}
+
+fn read_plain(root: &OwnedFd, probe: &mut impl Probe) -> Result<Payload, Failure> {
+    let root = listed(root)?;
+    let mut payload = payload::read(root.as_fd(), probe)?;
+    payload.date(root.as_fd())?;
+    Ok(payload)
 }
 
 /// The volume itself, opened once more, to be listed from its beginning.

@@ -116,7 +116,7 @@ fn publish(publisher: &Publisher, volume: &str, generation: u64, pairs: &[(&str,
     };
     let accepted = Accepted::for_test(contents(pairs.iter().copied()));
     let status = Status { state: State::Current, ..Status::default() };
-    publisher.publish(label, accepted, status);
+    publisher.publish(label, accepted, &status);
 }
 
 /// A connection.

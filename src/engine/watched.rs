@@ -324,14 +324,15 @@ impl Watched {
             observed_at,
         };
         self.change_status(State::Current, None);
-        let snapshot = self.publisher.store(label, accepted, self.status.clone());
+        let snapshot = self.publisher.store(label, accepted, &self.status);
+        // First, and then all that is said of it, so that whoever is woken finds that.
+        self.publisher.tell();
         let before = std::mem::replace(&mut self.current, snapshot);
         self.layout = Some(layout);
         self.hints.set_atomic(layout == Layout::Atomic);
         self.metrics.published(&self.current, by);
         self.metrics.version(before.version(), self.current.version());
         self.metrics.certificates(before.certificates(), self.current.certificates());
-        // Last, so that whoever is woken finds everything said.
         self.publisher.wake();
         // They are in more of a hurry than what is left to do here.
         thread::yield_now();

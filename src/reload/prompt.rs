@@ -178,7 +178,7 @@ mod tests {
             };
             let accepted = Accepted::for_test(contents([("k", "v")]));
             thread::scope(|scope| {
-                scope.spawn(|| self.publisher.publish(label, accepted, Status::default()));
+                scope.spawn(|| self.publisher.publish(label, accepted, &Status::default()));
             });
         }
 

@@ -42,8 +42,17 @@ pub(super) struct Payload {
     pub(super) has_directories: bool,
     /// Entries that cannot be keys.
     pub(super) skipped: Vec<String>,
-    /// The newest modification time of a value or directory.
+    /// The newest modification time of a value, and of a directory that was asked for it.
     pub(super) modified_at: Option<SystemTime>,
+}
+
+impl Payload {
+    /// Takes the time of a directory into account: only it knows when something in it was removed.
+    pub(super) fn date(&mut self, directory: BorrowedFd<'_>) -> Result<(), Failure> {
+        let stat = fstat(directory).map_err(|errno| Failure::errno(errno, "the volume"))?;
+        self.modified_at = self.modified_at.max(stamp::modified_at(&stat));
+        Ok(())
+    }
 }
 
 /// Why there is no payload.
@@ -131,9 +140,6 @@ impl<P: Probe> Walk<'_, P> {
     ) -> Result<(), Failure> {
         self.probe.before("list");
         let entries = list(directory, MAX_KEYS - self.entries)?;
-        // Only a directory knows when something in it was removed.
-        let stat = fstat(directory).map_err(|errno| Failure::errno(errno, "the volume"))?;
-        self.payload.modified_at = self.payload.modified_at.max(stamp::modified_at(&stat));
         self.entries += entries.len();
         for entry in entries {
             // At the top these belong to the writer: `..data_tmp`, and older directories.
@@ -210,7 +216,8 @@ impl<P: Probe> Walk<'_, P> {
         let inner = openat(directory, name, LISTED | OFlag::O_NOFOLLOW, Mode::empty())
             .map_err(|errno| Failure::errno(errno, &format!("directory `{key}`")))?;
         self.payload.has_directories = true;
-        self.directory(inner.as_fd(), Some(key), depth + 1)
+        self.directory(inner.as_fd(), Some(key), depth + 1)?;
+        self.payload.date(inner.as_fd())
     }
 
     /// Follows a link as far as it stays below the root, which the kernel itself makes sure of.
