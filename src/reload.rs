@@ -115,7 +115,7 @@ pub(crate) type Delivery = Pin<Box<dyn Future<Output = Result<(), Undelivered>> 
 /// How a target is told.
 pub(crate) enum Action {
     Signal(SignalTarget),
-    Http(HttpTarget),
+    Http(Box<HttpTarget>),
     Exec(ExecTarget),
     /// The supervisor's own child. It bounds its attempts by itself.
     Child(Deliver),

@@ -23,7 +23,7 @@ pub(crate) fn targets(
                 Action::Signal(SignalTarget::new(receiver, signal))
             }
             ActionConfig::Http { url, method, headers_file, expect, body } => {
-                Action::Http(HttpTarget::new(url, method, headers_file, expect, body))
+                Action::Http(Box::new(HttpTarget::new(url, method, headers_file, expect, body)))
             }
             ActionConfig::Exec { argv } => Action::Exec(ExecTarget::new(argv, reaper()?)),
         };

@@ -45,6 +45,8 @@ pub(crate) struct HttpTarget {
     /// Whether the request says in JSON what has changed.
     pub(crate) body: bool,
     kept: Option<Connection>,
+    /// The next request, where it is the same each time.
+    prepared: Option<Request<Full<Bytes>>>,
 }
 
 impl HttpTarget {
@@ -55,7 +57,7 @@ impl HttpTarget {
         expect: Vec<RangeInclusive<u16>>,
         body: bool,
     ) -> Self {
-        Self { url, method, headers_file, expect, body, kept: None }
+        Self { url, method, headers_file, expect, body, kept: None, prepared: None }
     }
 
     /// Whether an attempt never blocks the thread that makes it.
@@ -95,6 +97,9 @@ impl HttpTarget {
         if connection.during(drained(response.into_body())).await {
             self.kept = Some(connection);
         }
+        if !self.body && self.headers_file.is_none() {
+            self.prepared = self.request(notice).ok();
+        }
         self.judged(status)
     }
 
@@ -127,10 +132,14 @@ impl HttpTarget {
 
     /// Sends on the kept connection, or on a fresh one where that fails before an answer.
     async fn send(&mut self, notice: &Notice) -> Result<(Response<Incoming>, Connection), String> {
-        if let Some(mut kept) = self.kept.take()
-            && let Ok(response) = kept.send(self.request(notice)?).await
-        {
-            return Ok((response, kept));
+        if let Some(mut kept) = self.kept.take() {
+            let request = match self.prepared.take() {
+                Some(request) => request,
+                None => self.request(notice)?,
+            };
+            if let Ok(response) = kept.send(request).await {
+                return Ok((response, kept));
+            }
         }
         let request = self.request(notice)?;
         let shown = self.url.shown();

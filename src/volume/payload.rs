@@ -315,15 +315,18 @@ const FILE: OFlag =
 ///
 /// One allocation, which becomes the value: growing it would leave copies that nobody wipes.
 fn read_exactly(file: &mut File, size: usize) -> std::io::Result<Option<Secret>> {
-    // One byte more, to see the end of the file in the same call.
+    // One byte more is asked for: where it is not given, that was the end.
     let mut bytes = Zeroizing::new(vec![0; size + 1]);
     let mut filled = 0;
-    while filled < bytes.len() {
+    loop {
         match file.read(&mut bytes[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+        if filled >= size {
+            break;
         }
     }
     if filled != size {
