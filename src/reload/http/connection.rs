@@ -69,7 +69,9 @@ impl Connection {
     async fn over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Self, ConnectError> {
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        // A small request leaves sooner as one buffer than as a list of them.
+        let mut settings = http1::Builder::new();
+        let handshake = settings.writev(false).handshake(TokioIo::new(stream)).await;
         let (sender, driver) = handshake.map_err(ConnectError::NoHttp)?;
         // Its error is met by whoever waits for an answer.
         let driver = Driver::new(async move { drop(driver.await) });
