@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
+use tracing::Span;
 
 use crate::secrets::Volume;
 use crate::store::Observer;
@@ -41,6 +42,8 @@ struct Shared {
     task: Mutex<Option<Task>>,
     waker: AtomicWaker,
     runtime: Handle,
+    /// What the task logs is logged in it. A push logs nothing, and does without.
+    span: Span,
     push: Push,
 }
 
@@ -50,6 +53,7 @@ impl Prompt {
     /// To be called inside a tokio runtime.
     pub(super) fn new(
         task: impl Future<Output = ()> + Send + 'static,
+        span: Span,
         push: Push,
         volumes: &[Volume],
     ) -> Self {
@@ -57,6 +61,7 @@ impl Prompt {
             task: Mutex::new(Some(Box::pin(task))),
             waker: AtomicWaker::new(),
             runtime: Handle::current(),
+            span,
             push,
         });
         let observer: Arc<dyn Observer> = Arc::<Shared>::clone(&shared);
@@ -103,7 +108,7 @@ impl Future for Prompt {
         self.shared.waker.register(context.waker());
         let mut task = self.shared.lock();
         let Some(running) = task.as_mut() else { return Poll::Ready(()) };
-        let polled = running.as_mut().poll(context);
+        let polled = self.shared.span.in_scope(|| running.as_mut().poll(context));
         if polled.is_ready() {
             *task = None;
         }
@@ -164,7 +169,7 @@ mod tests {
                 seen.store(generation, Ordering::SeqCst);
                 Poll::Pending
             });
-            Prompt::new(task, push, std::slice::from_ref(&self.volume))
+            Prompt::new(task, Span::none(), push, std::slice::from_ref(&self.volume))
         }
 
         /// Publishes on another thread, while this one, the runtime's, cannot poll anything.

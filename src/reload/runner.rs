@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{debug, info, warn};
 
 use super::board::{Board, TargetState};
 use super::metrics::{ReloadMetrics, TargetMetrics};
@@ -77,7 +77,7 @@ impl Runner {
         let volumes: Vec<Volume> =
             self.followed.iter().map(|followed| followed.volume.clone()).collect();
         let push = self.action.push();
-        Prompt::new(self.run(stopping).instrument(span), push, &volumes)
+        Prompt::new(self.run(stopping), span, push, &volumes)
     }
 
     async fn run(mut self, mut stopping: watch::Receiver<bool>) {
