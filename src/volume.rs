@@ -119,6 +119,8 @@ pub(crate) struct Reading {
     pub(crate) has_directories: bool,
     /// Entries that cannot be keys, escaped, with what they are.
     pub(crate) skipped: Vec<String>,
+    /// What was read, closed when this is dropped: that can wait until the app has been told.
+    _open: Vec<OwnedFd>,
 }
 
 /// The outcome of a look, and how often it had to begin again.
@@ -215,6 +217,7 @@ fn attempt_atomic(
             has_directories: false,
             contents: payload.contents,
             skipped: payload.skipped,
+            _open: payload.open,
         })
     })
 }
@@ -299,6 +302,7 @@ fn plain_reading(payload: Payload) -> Reading {
         has_directories: payload.has_directories,
         contents: payload.contents,
         skipped: payload.skipped,
+        _open: payload.open,
     }
 }
 

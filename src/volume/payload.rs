@@ -34,6 +34,9 @@ const OPEN_LINK_ATTEMPTS: usize = 32;
 /// it for each directory above.
 const LISTING_BYTES: usize = 2048;
 
+/// How many values are left open: closing the few of a usual secret takes as long as reading one.
+const MAX_OPEN: usize = 16;
+
 /// What was found below the directory.
 #[derive(Debug, Default)]
 pub(super) struct Payload {
@@ -44,9 +47,18 @@ pub(super) struct Payload {
     pub(super) skipped: Vec<String>,
     /// The newest modification time of a value, and of a directory that was asked for it.
     pub(super) modified_at: Option<SystemTime>,
+    /// Values that were read, to be closed later.
+    pub(super) open: Vec<OwnedFd>,
 }
 
 impl Payload {
+    /// Leaves the closing of a value to whoever drops this; of many values, that of the first ones.
+    fn keep_open(&mut self, file: File) {
+        if self.open.len() < MAX_OPEN {
+            self.open.push(file.into());
+        }
+    }
+
     /// Takes the time of a directory into account: only it knows when something in it was removed.
     pub(super) fn date(&mut self, directory: BorrowedFd<'_>) -> Result<(), Failure> {
         let stat = fstat(directory).map_err(|errno| Failure::errno(errno, "the volume"))?;
@@ -282,6 +294,7 @@ impl<P: Probe> Walk<'_, P> {
         let value = read_exactly(&mut file, size)
             .map_err(|error| io(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?
             .ok_or_else(|| mismatch(key, &stat, &file))?;
+        self.payload.keep_open(file);
         self.payload.contents.insert(key.clone(), value);
         self.payload.modified_at = self.payload.modified_at.max(stamp::modified_at(&stat));
         Ok(())
