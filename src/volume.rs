@@ -154,7 +154,7 @@ fn attempt(path: &Path, probe: &mut impl Probe) -> Option<Result<Reading, Troubl
     };
     probe.before("read the link");
     match read_link(&root) {
-        Ok(target) => attempt_atomic(&root, Path::new(&target), probe),
+        Ok(target) => attempt_atomic(root, Path::new(&target), probe),
         Err(Errno::ENOENT) => attempt_plain(path, &root, probe),
         Err(Errno::EINVAL) => {
             let detail = format!("{:?} is not a symbolic link", path.join(DATA_LINK));
@@ -186,7 +186,7 @@ fn read_link(root: &OwnedFd) -> Result<OsString, Errno> {
 }
 
 fn attempt_atomic(
-    root: &OwnedFd,
+    root: OwnedFd,
     target: &Path,
     probe: &mut impl Probe,
 ) -> Option<Result<Reading, Trouble>> {
@@ -194,9 +194,9 @@ fn attempt_atomic(
         let detail = format!("`..data` leads to {target:?}, which is not inside the volume");
         return Some(Err(Trouble::new(Reason::LinkOutside, detail)));
     }
-    let directory = match open_beneath(root, target, probe) {
+    let directory = match open_beneath(&root, target, probe) {
         Ok(directory) => directory,
-        Err(error) => return is_unmoved(root, target, probe).then_some(Err(error)),
+        Err(error) => return is_unmoved(&root, target, probe).then_some(Err(error)),
     };
     let stat = match fstat(&directory) {
         Ok(stat) => stat,
@@ -204,7 +204,7 @@ fn attempt_atomic(
     };
     let payload = payload::read(directory.as_fd(), probe);
     probe.before("check the link");
-    let now = fstatat(root, DATA_LINK, AtFlags::empty()).ok();
+    let now = fstatat(&root, DATA_LINK, AtFlags::empty()).ok();
     if now.map(|now| DirectoryId::of(&now)) != Some(DirectoryId::of(&stat)) {
         return None;
     }
@@ -217,7 +217,7 @@ fn attempt_atomic(
             has_directories: false,
             contents: payload.contents,
             skipped: payload.skipped,
-            _open: payload.open,
+            _open: payload.open.into_iter().chain([directory, root]).collect(),
         })
     })
 }
